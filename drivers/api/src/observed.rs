@@ -1,0 +1,218 @@
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use specs::id::{Digest, Generation, Incarnation, Key, ProcessName};
+
+use crate::{Fact, Gap};
+
+/// What the host said when asked, for one scope.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Whether every place that could hold something of ours in this scope was listed to the
+    /// end. *Law: a key or life that is not listed is absent only if this is true.*
+    pub complete: bool,
+    /// What could not be listed, when `complete` is false.
+    pub gaps: Vec<Gap>,
+    /// Everything with our mark, by key.
+    pub containers: BTreeMap<Key, ContainerObserved>,
+}
+
+/// One key: every life of it that has left a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerObserved {
+    /// Usually one; more while an old one is being cleaned away.
+    pub lives: BTreeMap<Incarnation, Life>,
+}
+
+/// One life of one container. All of it absent is the same as not being listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// The runtime directory's own record.
+    pub bundle: Fact<Bundle>,
+    /// The cgroup, in every hierarchy that is used.
+    pub cgroup: Fact<Cgroup>,
+    /// The directory of the ephemeral upper layer; `Known(true)` when it is prepared.
+    pub root: Fact<bool>,
+    /// The supervisor.
+    pub shim: Fact<Shim>,
+    /// Pid 1 of the container.
+    pub init: Fact<Init>,
+    /// Mounts in the container's mount namespace, by path; only with a live init.
+    pub mounts: Fact<BTreeMap<String, MountObserved>>,
+    /// Whether the loopback link in its network namespace is up; only with a live init of
+    /// its own network namespace.
+    pub loopback_up: Fact<bool>,
+    /// Processes by name. Kept by init, told by the shim: [`Fact::Unknown`] while nobody can
+    /// be asked.
+    pub processes: Fact<BTreeMap<ProcessName, ProcessObserved>>,
+    /// Digest of each placed file as it was last written, by path.
+    pub files: Fact<BTreeMap<String, Digest>>,
+}
+
+/// What the runtime directory says of the life it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// Digest of the [`specs::desired::Container`] it was made from.
+    pub container: Digest,
+    /// Generation it was made from.
+    pub generation: Generation,
+    /// When it was made, milliseconds since the epoch, for display.
+    pub created_ms: u64,
+    /// It was made under this boot of the host. False for what a reboot left behind.
+    pub this_boot: bool,
+}
+
+/// The cgroup of one life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Whether a process is in it or below it.
+    pub populated: bool,
+    /// Whether all wanted hierarchies hold it.
+    pub whole: bool,
+    /// What is enforced, as read back.
+    pub limits: LimitsObserved,
+    /// Live use.
+    pub usage: UsageObserved,
+    /// Times the kernel killed for memory here.
+    pub oom_kills: Option<u64>,
+}
+
+/// Limits as read back, in the units of [`specs::desired::Limits`]. `Known(None)` is "not
+/// limited"; `Absent` is "this host has no such control".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsObserved {
+    /// Hard memory limit, bytes.
+    pub memory: Fact<Option<u64>>,
+    /// Swap on top of memory, bytes; `None` is unlimited.
+    pub swap: Fact<Option<u64>>,
+    /// Protected memory, bytes.
+    pub memory_low: Fact<Option<u64>>,
+    /// Quota, thousandths of a processor.
+    pub cpu: Fact<Option<u32>>,
+    /// Weight, 1 to 10000.
+    pub cpu_weight: Fact<Option<u16>>,
+    /// Processors, as sorted inclusive ranges.
+    pub cpu_set: Fact<Option<Vec<(u32, u32)>>>,
+    /// Most tasks.
+    pub pids: Fact<Option<u32>>,
+}
+
+/// Live use of one cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UsageObserved {
+    /// Bytes charged.
+    pub memory_bytes: Option<u64>,
+    /// Processor time, microseconds.
+    pub cpu_usec: Option<u64>,
+    /// Tasks.
+    pub pids: Option<u64>,
+}
+
+/// Identity of a process within one boot: a pid alone is never signalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// Host pid.
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`, clock ticks since boot.
+    pub start: u64,
+}
+
+/// A container's supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shim {
+    /// Which process.
+    pub id: ProcessId,
+    /// It has ended everything it was asked to and can go.
+    pub idle: bool,
+}
+
+/// Pid 1 of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Init {
+    /// Which process.
+    pub id: ProcessId,
+    /// It has its root, and has spawned or can spawn processes.
+    pub ready: bool,
+    /// It is in the cgroup of its life, in every hierarchy that is used.
+    pub in_cgroup: bool,
+}
+
+/// One mount as `/proc/PID/mountinfo` shows it (`proc_pid_mountinfo(5)`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountObserved {
+    /// File system type.
+    pub fs_type: String,
+    /// The per-mount read-only flag.
+    pub read_only: bool,
+    /// Path of the mount's root inside its file system.
+    pub root: String,
+    /// `major:minor` of the file system.
+    pub device: String,
+    /// How many mounts lie on this path; more than one means something was mounted over it.
+    pub stacked: u32,
+}
+
+/// One process as its init remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessObserved {
+    /// Digest of the [`specs::desired::Process`] it was last started from.
+    pub digest: Digest,
+    /// `restart_epoch` it was last started under.
+    pub restart_epoch: u64,
+    /// Starts so far in this life; the first is 1.
+    pub starts: u64,
+    /// What it does now.
+    pub state: ProcessState,
+    /// How the run before the present one, or the last one, ended.
+    pub last_exit: Option<Run>,
+    /// Digest over the files (`OnChange::Restart` ones) it was started with.
+    pub files: Digest,
+}
+
+/// What a process does now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessState {
+    /// It runs.
+    Running {
+        /// Which process.
+        id: ProcessId,
+        /// When it began, milliseconds since boot.
+        started_ms: u64,
+    },
+    /// It was asked to end and has not yet.
+    Stopping {
+        /// Which process.
+        id: ProcessId,
+        /// When it was asked, milliseconds since boot.
+        since_ms: u64,
+    },
+    /// It does not run.
+    Ended,
+}
+
+/// One run that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// When it began, milliseconds since boot.
+    pub started_ms: u64,
+    /// When it ended, milliseconds since boot.
+    pub ended_ms: u64,
+    /// How.
+    pub status: ExitStatus,
+    /// It was ended on our word.
+    pub asked: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with this code.
+    Code(u8),
+    /// By this signal.
+    Signal(u8),
+    /// It never came to run: `errno` of the call that failed.
+    NotStarted(i32),
+    /// Nobody saw it; never reported as 0.
+    Unseen,
+}

@@ -1,0 +1,13 @@
+//! Decides everything, does nothing.
+//!
+//! [`io`] is the border: what goes in, what comes out. [`machine::Machine`] is the daemon as
+//! a value, [`plan`] the pure planner inside it. No clock, no I/O, no randomness, no hash
+//! maps: they cannot be named here.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod io;
