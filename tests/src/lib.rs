@@ -5,3 +5,10 @@ pub mod eventually;
 pub mod golden;
 pub mod inventory;
 pub mod world;
+
+/// Says that a part of a test could not be done on this host, and why. `xtask test` lists
+/// these lines at its end.
+pub fn skip(why: &str) {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "SKIP {why}").ok();
+}

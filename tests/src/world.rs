@@ -354,6 +354,13 @@ impl World {
             .join("\n")
     }
 
+    /// Kills and removes everything of this instance in the cgroup hierarchies.
+    pub fn clear_cgroups(&self) {
+        for place in self.cgroups() {
+            clear_cgroup(&place);
+        }
+    }
+
     /// Returns every directory of this instance in the cgroup hierarchies.
     #[must_use]
     pub fn cgroups(&self) -> Vec<PathBuf> {
@@ -371,9 +378,7 @@ impl Drop for World {
             drop(child.kill());
             drop(child.wait());
         }
-        for place in self.cgroups() {
-            clear_cgroup(&place);
-        }
+        self.clear_cgroups();
     }
 }
 
@@ -446,4 +451,14 @@ pub fn make_root(root: &Path) {
     )
     .expect("write group");
     fs::write(root.join("www/index.html"), "hello from a container\n").expect("write a page");
+}
+
+/// Kills a process by the id that a status named a moment ago.
+///
+/// # Panics
+/// When it can't be signalled.
+pub fn kill(pid: u64) {
+    let pid = i32::try_from(pid).expect("a pid fits");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL)
+        .expect("signal a process");
 }
