@@ -30,11 +30,9 @@ fn cgroups_of_worker(world: &World) -> Vec<PathBuf> {
 fn event_reasons(world: &World) -> Vec<String> {
     let output = world.cli(&["events", "-o", "json"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|_| {
-        text.lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
-    });
+    let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok();
+    let value = serde_json::from_str::<serde_json::Value>(&text)
+        .unwrap_or_else(|_| text.lines().filter_map(line).collect());
     let all = value
         .as_array()
         .or_else(|| value["events"].as_array())

@@ -168,16 +168,26 @@ fn the_host_network_is_shared_when_asked_for_and_allowed() {
     let path = world.path("config.yaml").display().to_string();
     world = world.with(&["--config", &path]);
     world.start();
+    let port = free_port();
     let text = said_by(
         &mut world,
         "  network: {mode: host}\n",
-        "httpd -f -p 127.0.0.1:8481 -h /www & wget -q -O - http://127.0.0.1:8481/index.html; ls /sys/class/net",
+        &format!(
+            "httpd -f -p 127.0.0.1:{port} -h /www & sleep 0.2; \
+             wget -q -O - http://127.0.0.1:{port}/index.html; ls /sys/class/net"
+        ),
     );
     assert!(text.contains("hello from a container"), "{text}");
     until("the page to be served on the host", SOON, || {
-        std::net::TcpStream::connect("127.0.0.1:8481").is_ok()
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
     world.finish();
+}
+
+/// A port that nobody listens on at this moment.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind a port");
+    listener.local_addr().expect("an address").port()
 }
 
 #[test]
