@@ -3,6 +3,7 @@
 
 mod e2e_drift;
 mod e2e_life;
+mod e2e_packages;
 mod e2e_recovery;
 mod e2e_security;
 mod e2e_source;
