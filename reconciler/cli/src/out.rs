@@ -94,10 +94,10 @@ impl Out {
     pub(crate) fn yaml<T: Serialize>(&mut self, value: &T) -> Result<(), OutError> {
         let text = serde_yaml::to_string(value).map_err(OutError::Yaml)?;
         if escape::lines(&text) == text {
-            self.raw(text.as_bytes())
-        } else {
-            self.json(value)
+            return self.raw(text.as_bytes());
         }
+        let text = serde_json::to_string_pretty(value).map_err(OutError::Json)?;
+        self.raw(format!("{}\n", escape::yaml_of_json(&text)).as_bytes())
     }
 
     /// Writes bytes as they are. Only for output that was made harmless, or that a person

@@ -62,6 +62,20 @@ pub(crate) fn lines(text: &str) -> Cow<'_, str> {
 /// Returns JSON text that means the same and holds no deceptive character: inside strings,
 /// the only place JSON allows one, it becomes `\uXXXX`.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
+    quoted(text, |out, c| {
+        let mut units = [0; 2];
+        let mut units = c.encode_utf16(&mut units).iter();
+        units.try_for_each(|unit| write!(out, "\\u{unit:04x}"))
+    })
+}
+
+/// Returns JSON text in the form that YAML reads, which knows no surrogate pairs (YAML 1.2,
+/// section 5.7): a deceptive character becomes `\UXXXXXXXX`.
+pub(crate) fn yaml_of_json(text: &str) -> Cow<'_, str> {
+    quoted(text, |out, c| write!(out, "\\U{:08x}", u32::from(c)))
+}
+
+fn quoted(text: &str, put: impl Fn(&mut String, char) -> std::fmt::Result) -> Cow<'_, str> {
     let bad = |c: char| is_deceptive(c) && !matches!(c, '\n' | '\t');
     if !text.contains(bad) {
         return Cow::Borrowed(text);
@@ -69,10 +83,7 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if bad(c) {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                write!(out, "\\u{unit:04x}").expect("a String takes every write");
-            }
+            put(&mut out, c).expect("a String takes every write");
         } else {
             out.push(c);
         }
