@@ -22,7 +22,8 @@ pub(crate) struct Input {
 }
 
 /// Reads every spec file that the paths name. A directory stands for the `.yaml` and `.yml`
-/// files below it, in the order of their names, without hidden ones; `-` for standard input.
+/// files below it, in the order of their names, without hidden ones and what editors
+/// leave behind; `-` for standard input.
 ///
 /// # Errors
 /// When a path cannot be read.
@@ -68,7 +69,7 @@ fn list(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
     paths.sort();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
+        if name.starts_with(['.', '#', '~']) {
             continue;
         }
         // Not following links: a link to a directory above would be read for ever.
@@ -115,6 +116,7 @@ mod tests {
             ".hidden.yaml",
             "a.yaml~",
             "x.txt",
+            "#a.yaml",
             ".git/d.yaml",
         ] {
             make(name);
