@@ -9,6 +9,8 @@ use crate::cmd::target::{LogTarget, Moment, Selector, Span};
 
 /// Socket of a daemon that was started without saying where.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/reconciler/reconciler.sock";
+/// Where specs are looked for when nothing else is said.
+pub(crate) const DEFAULT_SPECS: &str = "/etc/reconciler/specs.d";
 
 macro_rules! order_help {
     ($verb:literal) => {
@@ -36,6 +38,7 @@ Exit codes:
   64  the command line is wrong
 
 Examples:
+  reconciler validate web.yaml          what is wrong with a file, before anyone uses it
   reconciler plan                       what would be done, and why
   reconciler status -w                  what runs, as it changes
   reconciler why web                    why it is not as it should be";
@@ -135,6 +138,22 @@ pub(crate) enum Command {
     /// Show what would be done, and why; changes nothing
     #[command(after_help = PLAN_HELP)]
     Plan(PlanArgs),
+    /// Check spec files; needs neither root nor a daemon
+    #[command(after_help = VALIDATE_HELP)]
+    Validate(ValidateArgs),
+    /// Print the JSON Schema of a spec, for editors
+    #[command(
+        after_help = "Examples:\n  reconciler schema > reconciler.schema.json\n  \
+        # first line of a spec, for editors with the YAML language server:\n  \
+        # yaml-language-server: $schema=reconciler.schema.json\n\n\
+        Exit codes: 0 done"
+    )]
+    Schema(SchemaArgs),
+    /// Explain a field of the spec or the code of a diagnostic
+    #[command(after_help = "Examples:\n  reconciler explain limits.memory\n  \
+        reconciler explain E0107\n  reconciler explain           all fields\n\n\
+        Exit codes: 0 done, 1 there is no such field or code")]
+    Explain(ExplainArgs),
     /// Tell what this host can do, and what is done instead where it cannot
     #[command(
         after_help = "Examples:\n  reconciler doctor\n  reconciler doctor -o json\n\n\
@@ -202,6 +221,17 @@ Marks: + create, ~ live (same processes), ! process restarts, -/+ container made
 
 Exit codes: 0 done, 1 failed or a file is refused, 2 there is something to do
 (--exit-code), 5 no daemon answers";
+
+const VALIDATE_HELP: &str = "\
+Examples:
+  reconciler validate                   all of /etc/reconciler/specs.d
+  reconciler validate web.yaml specs/
+  git show :web.yaml | reconciler validate -
+  reconciler validate specs/ --config config.yaml     with the policy of a host
+  reconciler validate . -o json | jq '.diagnostics[].code'
+
+Exit codes: 0 nothing is wrong (warnings are allowed), 1 a file has an error or cannot
+be read";
 
 const SYNC_HELP: &str = "\
 Examples:
@@ -296,6 +326,39 @@ pub(crate) struct PlanArgs {
     /// Exit with 2 when there is something to do
     #[arg(long)]
     pub(crate) exit_code: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// Files, directories, or `-` [default: /etc/reconciler/specs.d]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Check this configuration too, and what its policy says to the specs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// The schema of config.yaml instead
+    #[arg(long)]
+    pub(crate) config: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// A field (`limits.memory`) or a code (`E0107`); nothing: all fields
+    #[arg(value_name = "FIELD|CODE")]
+    pub(crate) what: Option<String>,
+    /// A field of config.yaml instead
+    #[arg(long)]
+    pub(crate) config: bool,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub(crate) output: Format,

@@ -3,6 +3,7 @@
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod explain;
 pub(crate) mod input;
 pub(crate) mod logs;
 pub(crate) mod order;
@@ -10,6 +11,7 @@ pub(crate) mod plan;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod target;
+pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod why;
@@ -74,6 +76,9 @@ pub(crate) enum Failure {
     /// Nobody has heard of the container within the time given.
     #[error("no container has the name `{0}`")]
     NoSuchName(Key),
+    /// There is no such field and no such code; with what was perhaps meant.
+    #[error("there is no field and no code `{0}`")]
+    NothingToExplain(String, String),
     /// The arguments fit no situation.
     #[error("{0}")]
     Usage(&'static str),
@@ -95,6 +100,7 @@ impl Failure {
     pub(crate) fn help(&self) -> Option<String> {
         match self {
             Self::Ask(err) => err.help(),
+            Self::NothingToExplain(_, help) => Some(help.clone()),
             _ => None,
         }
     }

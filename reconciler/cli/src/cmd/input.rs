@@ -11,6 +11,8 @@ use super::Failure;
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 /// Deepest directory below one that was named.
 const DEPTH_MAX: usize = 16;
+/// Name of what comes in by standard input.
+pub(crate) const STDIN: &str = "<stdin>";
 
 /// One text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Input>, Failure> {
         if path.as_os_str() == "-" {
             let bytes = read_capped(io::stdin().lock(), Path::new("standard input"))?;
             inputs.push(Input {
-                name: "<stdin>".to_owned(),
+                name: STDIN.to_owned(),
                 bytes,
             });
             continue;
@@ -48,15 +50,23 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Input>, Failure> {
             files.push(path.clone());
         }
         for file in files {
-            let opened = File::open(&file).map_err(|err| Failure::Read(file.clone(), err))?;
-            let bytes = read_capped(opened, &file)?;
-            inputs.push(Input {
-                name: file.display().to_string(),
-                bytes,
-            });
+            inputs.push(read_file(&file)?);
         }
     }
     Ok(inputs)
+}
+
+/// Reads one file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read_file(path: &Path) -> Result<Input, Failure> {
+    let opened = File::open(path).map_err(|err| Failure::Read(path.to_owned(), err))?;
+    let name = path.display().to_string();
+    Ok(Input {
+        name,
+        bytes: read_capped(opened, path)?,
+    })
 }
 
 fn list(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
