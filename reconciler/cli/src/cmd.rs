@@ -4,6 +4,7 @@ pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod follow;
 pub(crate) mod input;
 pub(crate) mod logs;
 pub(crate) mod order;
@@ -71,7 +72,7 @@ pub(crate) enum Failure {
     #[error("a line of the daemon's answer is not understood")]
     Line(#[source] serde_json::Error),
     /// The daemon ended while it was waited for.
-    #[error("the daemon ended its answer while there was something to wait for")]
+    #[error("the daemon has ended, and with it the stream of its answers")]
     Ended,
     /// Nobody has heard of the container within the time given.
     #[error("no container has the name `{0}`")]

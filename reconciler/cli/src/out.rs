@@ -3,9 +3,10 @@
 //! Everything passes [`escape::screen`], so that nothing from a spec or a container steers the
 //! terminal even where a renderer forgot. A reader that has gone (`EPIPE`) is no error: the
 //! writer falls silent, the command still ends with its true exit code, and what follows a
-//! stream asks [`Out::is_closed`] when to stop.
+//! stream asks [`Out::is_closed`] when to stop. Output is buffered: whoever is about to wait
+//! flushes first.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub(crate) enum OutError {
 /// Standard output.
 #[derive(Debug)]
 pub(crate) struct Out {
-    stdout: io::Stdout,
+    stdout: BufWriter<Stdout>,
     closed: bool,
     /// How text for people is painted.
     pub(crate) paint: Paint,
@@ -44,7 +45,7 @@ impl Out {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
         Self {
-            stdout,
+            stdout: BufWriter::new(stdout),
             closed: false,
             paint,
             is_terminal,
@@ -125,16 +126,19 @@ impl Out {
         self.settle(result)
     }
 
-    /// Whether the reader has left; asks the system, so that a quiet stream notices too.
-    pub(crate) fn is_closed(&mut self) -> bool {
-        if !self.closed {
-            let mut fds = [PollFd::new(&self.stdout, PollFlags::empty())];
-            let asked = poll(&mut fds, Some(&Timespec::default()));
-            let [fd] = &fds;
-            // `poll(2)`: POLLERR is set for the writing end once the reading end is closed.
-            self.closed = asked.is_ok() && fd.revents().contains(PollFlags::ERR);
-        }
+    /// Whether the reader has left, as far as is known.
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Asks the system whether the reader has left, for when nothing is written that would
+    /// tell.
+    pub(crate) fn look_for_reader(&mut self) {
+        let mut fds = [PollFd::new(self.stdout.get_ref(), PollFlags::empty())];
+        let asked = poll(&mut fds, Some(&Timespec::default()));
+        let [fd] = &fds;
+        // `poll(2)`: POLLERR is set for the writing end once the reading end is closed.
+        self.closed |= asked.is_ok() && fd.revents().contains(PollFlags::ERR);
     }
 
     fn settle(&mut self, result: io::Result<()>) -> Result<(), OutError> {

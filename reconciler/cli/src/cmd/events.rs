@@ -1,18 +1,14 @@
 //! `reconciler events`.
 
-use std::time::Duration;
+use std::cell::RefCell;
 
 use specs::event::Event;
 
+use super::follow::{Ended, follow};
 use super::{Exit, Failure, Session};
 use crate::args::{EventsArgs, StreamFormat};
-use crate::client::{Next, with_query};
+use crate::client::with_query;
 use crate::render::events;
-
-/// Time within which further lines belong to the same printing.
-const BATCH_WAIT: Duration = Duration::from_millis(30);
-/// How often a quiet stream looks whether its reader is still there.
-const QUIET_WAIT: Duration = Duration::from_millis(500);
 
 /// Prints what happened.
 ///
@@ -28,31 +24,22 @@ pub(crate) fn events(session: &mut Session, args: &EventsArgs) -> Result<Exit, F
             ("follow", args.watch.then(|| "true".to_owned())),
         ],
     );
-    let mut lines = client.lines(&path)?;
-    let mut grid = events::grid();
-    let mut pending = false;
-    loop {
-        let next = lines.next(if pending { BATCH_WAIT } else { QUIET_WAIT })?;
-        match &next {
-            Next::Line(line) => {
-                let event: Event = serde_json::from_str(line).map_err(Failure::Line)?;
-                if args.output == StreamFormat::Json {
-                    session.out.json_line(&event)?;
-                } else {
-                    grid.push(events::row(&event, &session.look()));
-                    pending = true;
-                }
-            }
-            Next::Quiet | Next::End => {
-                if std::mem::take(&mut pending) {
-                    let text = grid.take(session.out.paint);
-                    session.out.text(&text)?;
-                }
-                session.out.flush()?;
-            }
+    let lines = client.lines(&path)?;
+    let grid = RefCell::new(events::grid());
+    let take = |session: &mut Session, line: &str| {
+        let event: Event = serde_json::from_str(line).map_err(Failure::Line)?;
+        match args.output {
+            StreamFormat::Json => session.out.json_line(&event)?,
+            StreamFormat::Text => grid.borrow_mut().push(events::row(&event, &session.look())),
         }
-        if next == Next::End || session.out.is_closed() {
-            return Ok(Exit::Done);
-        }
+        Ok(())
+    };
+    let print = |session: &mut Session| {
+        let text = grid.borrow_mut().take_rows(session.out.paint);
+        Ok(session.out.text(&text)?)
+    };
+    match follow(session, lines, take, print)? {
+        Ended::ByDaemon if args.watch => Err(Failure::Ended),
+        Ended::ByDaemon | Ended::ByReader => Ok(Exit::Done),
     }
 }

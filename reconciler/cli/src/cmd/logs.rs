@@ -1,17 +1,13 @@
 //! `reconciler logs`.
 
-use std::time::Duration;
-
 use reconciler_daemon::api::wire::{Detail, LogLine};
 
+use super::follow::follow;
 use super::{Exit, Failure, Session, now_ms};
 use crate::args::{LogsArgs, StreamFormat};
-use crate::client::{Client, Next, with_query};
+use crate::client::{Client, with_query};
 use crate::render::escape;
 use crate::render::paint::Tone;
-
-/// How often a quiet stream looks whether its reader is still there.
-const QUIET_WAIT: Duration = Duration::from_millis(500);
 
 /// Prints what a container's processes wrote.
 ///
@@ -45,22 +41,16 @@ pub(crate) fn logs(session: &mut Session, args: &LogsArgs) -> Result<Exit, Failu
             ("tail", args.tail.map(|tail| tail.to_string())),
         ],
     );
-    let mut lines = client.lines(&path)?;
-    loop {
-        let next = lines.next(QUIET_WAIT)?;
-        if let Next::Line(line) = &next {
-            let line: LogLine = serde_json::from_str(line).map_err(Failure::Line)?;
-            match args.output {
-                StreamFormat::Json => session.out.json_line(&line)?,
-                StreamFormat::Text => printer.print(session, &line)?,
-            }
-        } else {
-            session.out.flush()?;
+    let lines = client.lines(&path)?;
+    let take = |session: &mut Session, line: &str| {
+        let line: LogLine = serde_json::from_str(line).map_err(Failure::Line)?;
+        match args.output {
+            StreamFormat::Json => Ok(session.out.json_line(&line)?),
+            StreamFormat::Text => printer.print(session, &line),
         }
-        if next == Next::End || session.out.is_closed() {
-            return printer.finish(session);
-        }
-    }
+    };
+    follow(session, lines, take, |_| Ok(()))?;
+    printer.finish(session)
 }
 
 /// Whether the container has more than one process, so that lines need a name.

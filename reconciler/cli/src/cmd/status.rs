@@ -1,25 +1,19 @@
 //! `reconciler status`.
 
-use std::time::{Duration, Instant};
+use std::cell::RefCell;
 
 use reconciler_daemon::api::wire::{ContainerView, Detail, List};
 use serde::Serialize;
 use specs::id::Key;
 use specs::status::{ConditionKind, Phase, Status, Truth};
 
+use super::follow::{Ended, follow};
 use super::wait::{self, Goal};
 use super::{Exit, Failure, Session};
 use crate::args::{ListFormat, StatusArgs};
-use crate::client::{Client, Next, with_query};
+use crate::client::{Client, with_query};
 use crate::cmd::target::Selector;
 use crate::render::{escape, status};
-
-/// Time within which further changes belong to the same printing.
-const BATCH_WAIT: Duration = Duration::from_millis(30);
-/// Longest that a row waits for others while changes keep coming.
-const BATCH_WAIT_MAX: Duration = Duration::from_millis(200);
-/// How often a quiet stream looks whether its reader is still there.
-const QUIET_WAIT: Duration = Duration::from_millis(500);
 
 /// Lists containers, or tells of one.
 ///
@@ -159,51 +153,41 @@ fn watch(session: &mut Session, client: &Client, args: &StatusArgs) -> Result<Ex
         let _known: Detail = client.get(&format!("/containers/{name}"))?;
     }
     let wide = args.output == ListFormat::Wide;
-    let mut lines = client.lines("/watch")?;
-    let mut grid = status::grid(wide);
-    let mut pending_since: Option<Instant> = None;
-    loop {
-        let wait = if pending_since.is_some() {
-            BATCH_WAIT
-        } else {
-            QUIET_WAIT
-        };
-        let next = lines.next(wait)?;
-        if let Next::Line(line) = &next {
-            let view: ContainerView = serde_json::from_str(line).map_err(Failure::Line)?;
-            let named = args
-                .name
-                .as_ref()
-                .is_none_or(|name| *name == view.status.key);
-            let chosen = args
-                .selector
-                .as_ref()
-                .is_none_or(|labels| labels.matches(&view.labels));
-            if named && chosen {
-                match args.output {
-                    ListFormat::Json => session.out.json_line(&view)?,
-                    ListFormat::Yaml => {
-                        session.out.line("---")?;
-                        session.out.yaml(&view)?;
-                    }
-                    ListFormat::Name => session.out.line(view.status.key.as_str())?,
-                    ListFormat::Table | ListFormat::Wide => {
-                        grid.push(status::row(&view, wide, &session.look()));
-                        pending_since.get_or_insert_with(Instant::now);
-                    }
-                }
+    let lines = client.lines("/watch")?;
+    let grid = RefCell::new(status::grid(wide));
+    let take = |session: &mut Session, line: &str| {
+        let view: ContainerView = serde_json::from_str(line).map_err(Failure::Line)?;
+        let named = args
+            .name
+            .as_ref()
+            .is_none_or(|name| *name == view.status.key);
+        let chosen = args
+            .selector
+            .as_ref()
+            .is_none_or(|labels| labels.matches(&view.labels));
+        if !(named && chosen) {
+            return Ok(());
+        }
+        match args.output {
+            ListFormat::Json => session.out.json_line(&view)?,
+            ListFormat::Yaml => {
+                session.out.line("---")?;
+                session.out.yaml(&view)?;
+            }
+            ListFormat::Name => session.out.line(view.status.key.as_str())?,
+            ListFormat::Table | ListFormat::Wide => {
+                grid.borrow_mut()
+                    .push(status::row(&view, wide, &session.look()));
             }
         }
-        let full = pending_since.is_some_and(|since| since.elapsed() > BATCH_WAIT_MAX);
-        if full || !matches!(next, Next::Line(_)) {
-            if pending_since.take().is_some() {
-                let text = grid.take(session.out.paint);
-                session.out.text(&text)?;
-            }
-            session.out.flush()?;
-        }
-        if next == Next::End || session.out.is_closed() {
-            return Ok(Exit::Done);
-        }
+        Ok(())
+    };
+    let print = |session: &mut Session| {
+        let text = grid.borrow_mut().take_rows(session.out.paint);
+        Ok(session.out.text(&text)?)
+    };
+    match follow(session, lines, take, print)? {
+        Ended::ByDaemon => Err(Failure::Ended),
+        Ended::ByReader => Ok(Exit::Done),
     }
 }

@@ -65,6 +65,15 @@ impl Grid {
         self.take_indented(paint, "")
     }
 
+    /// As [`Self::take`]; nothing at all when there are no rows.
+    pub(crate) fn take_rows(&mut self, paint: Paint) -> String {
+        if self.rows.is_empty() {
+            String::new()
+        } else {
+            self.take(paint)
+        }
+    }
+
     /// As [`Self::take`], each line behind an indent.
     pub(crate) fn take_indented(&mut self, paint: Paint, indent: &str) -> String {
         let mut table = Table::new();

@@ -136,17 +136,40 @@ fn events_are_a_table_or_lines_of_json() {
         out.starts_with("TIME ") && out.contains("Created   a \\x1b[2J\n"),
         "{out}"
     );
-    let out = daemon.run(&["events", "-w", "-o", "json"]).good();
+    let out = daemon.run(&["events", "-o", "json"]).good();
     let seqs: Vec<u64> = out
         .lines()
         .map(|line| serde_json::from_str::<Event>(line).unwrap().seq)
         .collect();
     assert_eq!(seqs, [1, 2]);
-    let asked = [
-        "GET /v1/events?key=web&tail=9",
-        "GET /v1/events?tail=50&follow=true",
-    ];
+    let asked = ["GET /v1/events?key=web&tail=9", "GET /v1/events?tail=50"];
     assert_eq!(daemon.asked(), asked);
+}
+
+#[test]
+fn a_daemon_that_ends_while_it_is_watched_is_an_error() {
+    let routes = Router::new()
+        .route("/events", get(|| async { whole(vec![event(1, "last")]) }))
+        .route(
+            "/watch",
+            get(|| async { whole(vec![view("web", "Running", true)]) }),
+        );
+    let daemon = Daemon::start(routes);
+    for (args, last) in [(&["events", "-w"], "last"), (&["status", "-w"], "web")] {
+        let ran = daemon.run(args);
+        assert_eq!(ran.code, Some(1), "{args:?}");
+        assert!(
+            ran.stdout.contains(last),
+            "what it said before is printed: {}",
+            ran.stdout
+        );
+        assert!(
+            ran.stderr.contains("the daemon has ended"),
+            "{}",
+            ran.stderr
+        );
+    }
+    assert_eq!(daemon.asked()[0], "GET /v1/events?tail=50&follow=true");
 }
 
 fn watching() -> Daemon {

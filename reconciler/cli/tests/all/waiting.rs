@@ -235,5 +235,5 @@ fn a_daemon_that_ends_meanwhile_is_an_error() {
         )
         .route("/watch", get(|| async { Body::empty() }));
     let error = Daemon::start(routes).run(&["status", "--wait"]).bad(1);
-    assert!(error.contains("the daemon ended its answer"), "{error}");
+    assert!(error.contains("the daemon has ended"), "{error}");
 }
