@@ -160,13 +160,34 @@ fn what_the_policy_does_not_allow_is_refused_by_name() {
     world.finish();
 }
 
-#[test]
-fn the_host_network_is_shared_when_asked_for_and_allowed() {
-    let config = "policy:\n  default: {hostNetwork: true}\n";
-    let mut world = World::new();
-    fs::write(world.path("config.yaml"), config).expect("write the config");
+/// Writes a configuration with one policy rule for everyone and returns a world under it.
+fn world_under(rule: &str) -> World {
+    let world = World::new();
+    let text =
+        format!("apiVersion: reconciler/v1\nkind: Config\npolicy:\n  - {{name: tests, {rule}}}\n");
+    fs::write(world.path("config.yaml"), text).expect("write the config");
     let path = world.path("config.yaml").display().to_string();
-    world = world.with(&["--config", &path]);
+    world.with(&["--config", &path])
+}
+
+#[test]
+fn what_a_rule_allows_is_granted() {
+    let mut world = world_under("seccompUnconfined: true, hostUserNamespace: true");
+    world.start();
+    let text = said_by(
+        &mut world,
+        "  security: {seccomp: unconfined, user: {namespace: host}, noNewPrivileges: false}\n",
+        "grep -E \"^(Seccomp|NoNew)\" /proc/self/status; cat /proc/self/uid_map",
+    );
+    assert!(text.contains("Seccomp:\t0"), "{text}");
+    assert!(text.contains("NoNewPrivs:\t0"), "{text}");
+    assert!(text.contains("4294967295"), "the host's ids: {text}");
+    world.finish();
+}
+
+#[test]
+fn the_host_network_is_shared_when_asked_for() {
+    let mut world = World::new();
     world.start();
     let port = free_port();
     let text = said_by(
