@@ -56,6 +56,7 @@ use resolve::{Making, device, mount_point, names, open_host, plain_directory};
 /// *Guarantees*: with a detached tree, dropping it frees everything. With a staged one the
 /// shim stands in a mount namespace of its own, in the root's directory, until
 /// [`Prepared::release`]; it must neither change directory nor mount before it has cloned.
+#[derive(Debug)]
 pub(crate) struct Prepared {
     tree: Tree,
     null: OwnedFd,
@@ -63,6 +64,7 @@ pub(crate) struct Prepared {
     cgroups: Cgroups,
 }
 
+#[derive(Debug)]
 enum Tree {
     Detached(OwnedFd),
     Staged {
@@ -86,14 +88,6 @@ impl Prepared {
         match self.tree {
             Tree::Detached(_) => Ok(()),
             Tree::Staged { host, .. } => go_home(host.as_fd()),
-        }
-    }
-
-    /// The way it was put together, for reports.
-    pub(crate) fn assembly(&self) -> Assembly {
-        match self.tree {
-            Tree::Detached(_) => Assembly::Detached,
-            Tree::Staged { .. } => Assembly::Classic,
         }
     }
 }

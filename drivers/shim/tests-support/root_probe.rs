@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let fds = open_fds();
     match Container::start(&launch) {
         Ok(container) => {
-            say(&format!("ready {} {:?}", container.pid, container.assembly));
+            say(&format!("ready {}", container.pid));
             let left = open_fds() - fds;
             serve(&launch, &container, left);
             ExitCode::SUCCESS
@@ -115,14 +115,12 @@ struct Container {
     pid: i32,
     init: OwnedFd,
     userns: Option<OwnedFd>,
-    assembly: shim_proto::launch::Assembly,
 }
 
 impl Container {
     fn start(launch: &Launch) -> Result<Container, Failure> {
         let userns = launch.user_namespace.map(|_| user_namespace(launch));
         let prepared = root::prepare(launch, userns.as_ref().map(AsFd::as_fd))?;
-        let assembly = prepared.assembly();
         let mut flags = libc::CLONE_NEWNS
             | libc::CLONE_NEWPID
             | libc::CLONE_NEWUTS
@@ -151,12 +149,7 @@ impl Container {
             let failure = shim_proto::message::Failure::decode(answer.as_slice()).unwrap();
             return Err(failure.into());
         }
-        Ok(Container {
-            pid,
-            init,
-            userns,
-            assembly,
-        })
+        Ok(Container { pid, init, userns })
     }
 }
 

@@ -26,6 +26,7 @@ const HIERARCHIES: Tmpfs = Tmpfs {
 };
 
 /// A container's cgroup directories, not attached.
+#[derive(Debug)]
 pub(super) struct Cgroups {
     /// The one hierarchy is of version 2 and is the whole of `/sys/fs/cgroup`.
     only: Option<OwnedFd>,

@@ -79,7 +79,12 @@ pub(super) fn devices(launch: &Launch) -> Result<Devices, Failure> {
     }
     drop(acting);
     let mut parts = vec![("pts", terminals(ids)?)];
-    if !launch.mounts.iter().any(|mount| mount.path == "/dev/shm") {
+    let is_shm = |path: &str| {
+        path.split('/')
+            .filter(|name| !name.is_empty())
+            .eq(["dev", "shm"])
+    };
+    if !launch.mounts.iter().any(|mount| is_shm(&mount.path)) {
         parts.push(("shm", tmpfs(&SHM, ids, NO_SUID_DEV_EXEC)?));
     }
     Ok(Devices { dev, parts })

@@ -56,8 +56,16 @@ pub(super) fn filesystem(
         }
         .map_err(|errno| Failure::kernel(errno, what()).because(format!("{parameter:?}")))?;
     }
-    fsconfig_create(&context).or_fail(what)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).or_fail(what)
+    let refused = |errno| {
+        let failure = Failure::kernel(errno, what());
+        if errno == Errno::PERM && matches!(kind, "proc" | "sysfs") {
+            failure.because("a part of the host's own is covered, or the namespace is another's")
+        } else {
+            failure
+        }
+    };
+    fsconfig_create(&context).map_err(refused)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(refused)
 }
 
 /// Makes a tmpfs that belongs to root of `ids`.

@@ -4,7 +4,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use shim_proto::launch::{Assembly, Mount};
 
@@ -45,6 +47,39 @@ impl Watched {
     fn up(&self) -> PathBuf {
         let up = PathBuf::from("../../../../../../../../..");
         up.join(self.canary.strip_prefix("/").unwrap())
+    }
+}
+
+/// Swaps two names in a directory until it is dropped, by a panic too.
+struct Swapping {
+    stop: Arc<AtomicBool>,
+    swapper: Option<JoinHandle<()>>,
+}
+
+impl Swapping {
+    fn begin(directory: &Path, names: [&'static str; 2]) -> Swapping {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (is_over, directory) = (stop.clone(), fs::File::open(directory).unwrap());
+        let swapper = std::thread::spawn(move || {
+            let exchange = rustix::fs::RenameFlags::EXCHANGE;
+            while !is_over.load(Ordering::Relaxed) {
+                let [one, two] = names;
+                rustix::fs::renameat_with(&directory, one, &directory, two, exchange).unwrap();
+                std::thread::yield_now();
+            }
+        });
+        Swapping {
+            stop,
+            swapper: Some(swapper),
+        }
+    }
+}
+
+impl Drop for Swapping {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let swapped = self.swapper.take().unwrap().join();
+        assert!(swapped.is_ok() || std::thread::panicking());
     }
 }
 
@@ -224,39 +259,28 @@ fn a_source_racing_with_a_link_never_shows_what_lies_outside() {
         fs::write(allowed.join("real/marker"), "here").unwrap();
         fs::remove_dir(allowed.join("link")).unwrap();
         symlink(&watched.canary, allowed.join("link")).unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let directory = fs::File::open(&allowed).unwrap();
-                while !stop.load(Ordering::Relaxed) {
-                    let exchange = rustix::fs::RenameFlags::EXCHANGE;
-                    rustix::fs::renameat_with(&directory, "real", &directory, "link", exchange)
-                        .unwrap();
-                    std::thread::yield_now();
+        let swapping = Swapping::begin(&allowed, ["real", "link"]);
+        let mut seen = [0, 0];
+        for _ in 0..40 {
+            let mut launch = host.launch(way);
+            launch.mounts = vec![bind_with("/data", &allowed.join("real"), |_, bind| {
+                bind.beneath = text(&allowed);
+            })];
+            match host.start(&launch) {
+                Ok(container) => {
+                    let data = fs::read_dir(container.root().join("data")).unwrap();
+                    let names: Vec<_> = data.map(|entry| entry.unwrap().file_name()).collect();
+                    assert_eq!(names, ["marker"]);
+                    seen[0] += 1;
                 }
-            });
-            let mut seen = [0, 0];
-            for _ in 0..40 {
-                let mut launch = host.launch(way);
-                launch.mounts = vec![bind_with("/data", &allowed.join("real"), |_, bind| {
-                    bind.beneath = text(&allowed);
-                })];
-                match host.start(&launch) {
-                    Ok(container) => {
-                        let data = fs::read_dir(container.root().join("data")).unwrap();
-                        let names: Vec<_> = data.map(|entry| entry.unwrap().file_name()).collect();
-                        assert_eq!(names, ["marker"]);
-                        seen[0] += 1;
-                    }
-                    Err(failure) => {
-                        assert!(failure.contains("leads out"), "{failure}");
-                        seen[1] += 1;
-                    }
+                Err(failure) => {
+                    assert!(failure.contains("leads out"), "{failure}");
+                    seen[1] += 1;
                 }
             }
-            stop.store(true, Ordering::Relaxed);
-            eprintln!("{way:?}: {} started, {} refused", seen[0], seen[1]);
-        });
+        }
+        eprintln!("{way:?}: {} started, {} refused", seen[0], seen[1]);
+        drop(swapping);
         watched.check();
     });
 }
@@ -269,34 +293,23 @@ fn a_neighbour_swapping_a_mount_point_for_a_link_gets_nowhere() {
         let volume = host.directory("volume");
         fs::create_dir(volume.join("below")).unwrap();
         symlink(watched.up(), volume.join("link")).unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let directory = fs::File::open(&volume).unwrap();
-                while !stop.load(Ordering::Relaxed) {
-                    let exchange = rustix::fs::RenameFlags::EXCHANGE;
-                    rustix::fs::renameat_with(&directory, "below", &directory, "link", exchange)
-                        .unwrap();
-                    std::thread::yield_now();
-                }
-            });
-            for _ in 0..40 {
-                let mut launch = host.launch(way);
-                launch.mounts = vec![
-                    bind("/data", &volume),
-                    memory("/data/below", 1 << 20, 0o755),
-                ];
-                if let Ok(container) = host.start(&launch) {
-                    let mounts = container.mounts();
-                    let on_volume = mounts
-                        .iter()
-                        .filter(|m| m.contains(" tmpfs"))
-                        .any(|m| m.starts_with("/data/below ") || m.starts_with("/data/link "));
-                    assert!(on_volume, "{mounts:?}");
-                }
+        let swapping = Swapping::begin(&volume, ["below", "link"]);
+        for _ in 0..40 {
+            let mut launch = host.launch(way);
+            launch.mounts = vec![
+                bind("/data", &volume),
+                memory("/data/below", 1 << 20, 0o755),
+            ];
+            if let Ok(container) = host.start(&launch) {
+                let mounts = container.mounts();
+                let on_volume = mounts
+                    .iter()
+                    .filter(|m| m.contains(" tmpfs"))
+                    .any(|m| m.starts_with("/data/below ") || m.starts_with("/data/link "));
+                assert!(on_volume, "{mounts:?}");
             }
-            stop.store(true, Ordering::Relaxed);
-        });
+        }
+        drop(swapping);
         watched.check();
     });
 }
@@ -358,23 +371,13 @@ fn a_file_written_while_the_container_relinks_lands_inside() {
         launch.files = vec![file("/spot/conf/shadow", "ours", 0o644, "")];
         let mut container = host.run(&launch);
         container.inside(&format!("ln -s {} /spot/link", text(&watched.up())));
-        let spot = fs::File::open(container.root().join("spot")).unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let exchange = rustix::fs::RenameFlags::EXCHANGE;
-                    rustix::fs::renameat_with(&spot, "conf", &spot, "link", exchange).unwrap();
-                    std::thread::yield_now();
-                }
-            });
-            for _ in 0..40 {
-                // Refused when it met the link; else written inside.
-                let answer = container.ask("write 0");
-                assert!(answer == "ok" || answer.starts_with("failure"), "{answer}");
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
+        let swapping = Swapping::begin(&container.root().join("spot"), ["conf", "link"]);
+        for _ in 0..40 {
+            // Refused when it met the link; else written inside.
+            let answer = container.ask("write 0");
+            assert!(answer == "ok" || answer.starts_with("failure"), "{answer}");
+        }
+        drop(swapping);
         watched.check();
         let target = text(&watched.up());
         container.inside(&format!("cd /spot; rm -rf conf link; ln -s {target} conf"));

@@ -6,12 +6,22 @@ use std::path::Path;
 
 use shim_proto::launch::{IdRange, Root};
 
-use crate::support::{Host, RANGE, bind, bind_with, every_way, text};
+use crate::support::{Container, Host, RANGE, bind, bind_with, every_way, text};
 
 /// Owner on the host.
 fn owner(path: &Path) -> (u32, u32) {
     let of = fs::symlink_metadata(path).unwrap();
     (of.uid(), of.gid())
+}
+
+/// The overlay's line of the mount table inside.
+fn overlay(container: &Container) -> String {
+    let table = container.inside("cat /proc/self/mountinfo");
+    table
+        .lines()
+        .find(|line| line.contains(" - overlay "))
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -84,6 +94,7 @@ fn a_persistent_upper_does_not_depend_on_the_id_range() {
         let container = host.run(&launch(way.ids));
         container.inside("echo one > /one; chown 1000:1001 /one; echo more >> /etc/plain");
         container.inside("mkdir /d; touch /d/x; mv /d /e; rm /etc/group; ln /one /linked");
+        assert!(!overlay(&container).contains("volatile"));
         drop(container);
         assert_eq!(owner(&upper.join("one")), (1000, 1001), "{way:?}");
         assert_eq!(owner(&upper.join("etc/plain")), (0, 0), "{way:?}");
@@ -113,7 +124,9 @@ fn a_start_given_up_does_not_spoil_the_next() {
         let host = Host::new();
         let launch = host.launch(way);
         for _ in 0..3 {
-            host.run(&launch).inside("touch /x");
+            let container = host.run(&launch);
+            container.inside("touch /x");
+            assert!(overlay(&container).contains("volatile"));
         }
     });
 }

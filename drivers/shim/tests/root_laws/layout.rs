@@ -33,7 +33,7 @@ fn the_mount_table_inside_is_exactly_what_was_asked_for() {
             bind("/run/below", &data),
         ];
         let container = host.run(&launch);
-        assert_eq!(container.assembly, format!("{:?}", way.assembly));
+        assert_eq!(container.assembly, way.assembly);
         let data_kind = kind_of(&data);
         let mut want: Vec<String> = [
             "/ rw,nodev,relatime overlay",
@@ -92,11 +92,14 @@ fn the_hosts_mount_table_never_changes() {
         let before = host_mounts();
         let mut launch = host.launch(way);
         launch.mounts = vec![bind("/data", &data), memory("/run", 1 << 20, 0o755)];
-        let mut container = host.run(&launch);
+        let container = host.run(&launch);
         assert_eq!(host_mounts(), before, "{way:?}");
         // The shim is back among the host's mounts.
-        let probe = container.ask("fds");
-        assert!(probe.starts_with("ok"), "{probe}");
+        let probe = container.host_pid();
+        let space = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+        assert_eq!(space(&probe), space("self"));
+        let seen = fs::read_to_string(format!("/proc/{probe}/mountinfo")).unwrap();
+        assert_eq!(seen, before);
         container.inside("mount -t tmpfs none /data");
         assert_eq!(host_mounts(), before, "{way:?}");
         drop(container);
@@ -136,6 +139,12 @@ fn read_only_and_masked_paths_hold() {
         container.fails_inside("echo x > /sys/kernel/uevent_helper", "");
         container.fails_inside("mkdir /proc/driver/x", "Read-only file system");
         container.inside("touch /elsewhere");
+        // What hides is the host's null device, whatever becomes of the container's.
+        container.inside("rm /dev/null; ln -s /bin/busybox /dev/null");
+        assert_eq!(
+            container.inside("cat /proc/interrupts /proc/version /etc/plain"),
+            ""
+        );
     });
 }
 
@@ -372,7 +381,7 @@ fn a_container_that_may_mount_cannot_unlock_its_binds() {
     launch.capabilities = u64::MAX;
     launch.mounts = vec![bind_with("/data", &data, |mount, _| mount.read_only = true)];
     let container = host.run(&launch);
-    assert_eq!(container.assembly, "Classic");
+    assert_eq!(container.assembly, Assembly::Classic);
     container.fails_inside("touch /data/x", "Read-only file system");
     let (is_well, _) = container.try_inside("mount -o remount,bind,rw /data");
     assert!(!is_well);
@@ -394,9 +403,9 @@ fn auto_takes_the_detached_way_where_the_kernel_has_it() {
             ids,
         }));
         let want = if detached.is_ok() {
-            "Detached"
+            Assembly::Detached
         } else {
-            "Classic"
+            Assembly::Classic
         };
         assert_eq!(container.assembly, want);
     }

@@ -59,10 +59,10 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// A host with a small image.
+    /// A host with a small image, at a path with all that overlay's options give a meaning.
     pub(crate) fn new() -> Host {
         let directory = tempfile::Builder::new()
-            .prefix("reconciler-root-")
+            .prefix("reconciler-root-:,=")
             .tempdir()
             .unwrap();
         let host = Host {
@@ -174,8 +174,19 @@ impl Host {
             probe.wait().unwrap();
             return Err(line.trim().to_owned());
         };
-        let (pid, assembly) = ready.split_once(' ').unwrap();
-        let (pid, assembly) = (pid.to_owned(), assembly.to_owned());
+        let pid = ready.to_owned();
+        let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+        let overlay = table
+            .lines()
+            .find(|line| line.contains(" - overlay "))
+            .unwrap();
+        // Only the classic way names layers by descriptors of the shim.
+        let is_classic = overlay.contains("lowerdir=/proc/self/fd/");
+        let assembly = if is_classic {
+            Assembly::Classic
+        } else {
+            Assembly::Detached
+        };
         Ok(Container {
             probe,
             control: Some(control),
@@ -208,7 +219,7 @@ pub(crate) struct Container {
     control: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     pub(crate) pid: String,
-    pub(crate) assembly: String,
+    pub(crate) assembly: Assembly,
 }
 
 impl Container {
