@@ -102,8 +102,11 @@ pub(crate) struct Filter {
 /// Compiled filters by profile and capabilities: pure functions of both.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
-    compiled: Mutex<BTreeMap<(Digest, u64), Arc<Vec<u8>>>>,
+    compiled: Mutex<BTreeMap<(Digest, u64), Program>>,
 }
+
+/// A compiled filter, as bytes.
+type Program = Arc<Vec<u8>>;
 
 /// Most compiled filters that are kept.
 const FILTERS_MAX: usize = 256;

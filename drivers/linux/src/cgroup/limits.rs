@@ -231,7 +231,7 @@ fn apply_quota(
     now: &Cpu,
 ) -> Result<(), StepError> {
     let want = limits.cpu.map(|milli| numbers::quota_of(milli.0));
-    if now.quota == want.map(|(quota, period)| (quota, period)) {
+    if now.quota == want {
         return Ok(());
     }
     let quota = signed(want.map(|(quota, _)| quota));
