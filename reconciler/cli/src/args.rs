@@ -1,9 +1,13 @@
 //! The command line, as clap reads it. Help texts are part of the contract.
 
+mod help;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use specs::id::Key;
+
+use help::{EXIT_CODES, LOGS_HELP, PLAN_HELP, STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help};
 
 use crate::cmd::target::{LogTarget, Moment, Selector, Span};
 
@@ -12,40 +16,9 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/reconciler/reconciler.sock";
 /// Where specs are looked for when nothing else is said.
 pub(crate) const DEFAULT_SPECS: &str = "/etc/reconciler/specs.d";
 
-macro_rules! order_help {
-    ($verb:literal) => {
-        concat!(
-            "Examples:\n  reconciler ",
-            $verb,
-            " web\n  reconciler ",
-            $verb,
-            " web worker --wait --timeout 30s\n\n",
-            "Doing it twice is the same as doing it once.\n\n",
-            "Exit codes: 0 done, 1 failed, 3 not settled in time (--wait), 4 no such name,\n",
-            "5 no daemon answers"
-        )
-    };
-}
-
-const EXIT_CODES: &str = "\
-Exit codes:
-   0  done
-   1  it failed, or a file is at fault
-   2  plan --exit-code: there is something to do
-   3  status: the container is not active, or was not in time
-   4  no container has this name
-   5  no daemon answers
-  64  the command line is wrong
-
-Examples:
-  reconciler validate web.yaml          what is wrong with a file, before anyone uses it
-  reconciler plan                       what would be done, and why
-  reconciler status -w                  what runs, as it changes
-  reconciler why web                    why it is not as it should be";
-
 /// Keeps the containers of this host as their specs say.
 #[derive(Debug, Parser)]
-#[command(name = "reconciler", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "reconciler", version, after_help = EXIT_CODES, max_term_width = 100)]
 #[command(disable_help_subcommand = false, subcommand_required = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -59,9 +32,11 @@ pub(crate) struct Cli {
 pub(crate) struct Common {
     /// Socket of the daemon [default: /run/reconciler/reconciler.sock]
     #[arg(long, global = true, env = "RECONCILER_SOCKET", value_name = "PATH")]
+    #[arg(hide_env_values = true, help_heading = "Options of every command")]
     pub(crate) socket: Option<PathBuf>,
     /// When to use colour; `auto` minds NO_COLOR, TERM=dumb and whether a terminal reads
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    #[arg(help_heading = "Options of every command")]
     pub(crate) color: When,
 }
 
@@ -185,62 +160,6 @@ pub(crate) enum Command {
     )]
     Version(VersionArgs),
 }
-
-const STATUS_HELP: &str = "\
-Examples:
-  reconciler status
-  reconciler status web -o wide
-  reconciler status -l app=shop -w
-  reconciler status web --wait --timeout 30s && echo it runs
-
-CPU is processor time since the container was made. READY counts running processes.
-
-Exit codes, with NAME: 0 active (Running, Updating, Completed), 3 not active or not
-settled in time, 4 no such name. Without NAME: 0; with --wait 3 if one is not active.
-Always: 1 failed, 5 no daemon answers";
-
-const LOGS_HELP: &str = "\
-Examples:
-  reconciler logs web
-  reconciler logs web/server -f --tail 20
-  reconciler logs worker --since 10m -t
-
-Control characters are printed visibly (\\x1b); --raw prints what was written, and is
-refused when a terminal reads.
-
-Exit codes: 0 done, 1 failed, 4 no such name, 5 no daemon answers";
-
-const PLAN_HELP: &str = "\
-Examples:
-  reconciler plan                       what is not yet as the accepted specs say
-  reconciler plan web.yaml              what would happen if this file were put in place
-  reconciler plan . --exit-code         for CI: 0 nothing to do, 2 changes, 1 error
-
-Marks: + create, ~ live (same processes), ! process restarts, -/+ container made anew,
-- delete, * repair, x blocked
-
-Exit codes: 0 done, 1 failed or a file is refused, 2 there is something to do
-(--exit-code), 5 no daemon answers";
-
-const VALIDATE_HELP: &str = "\
-Examples:
-  reconciler validate                   all of /etc/reconciler/specs.d
-  reconciler validate web.yaml specs/
-  git show :web.yaml | reconciler validate -
-  reconciler validate specs/ --config config.yaml     with the policy of a host
-  reconciler validate . -o json | jq '.diagnostics[].code'
-
-Exit codes: 0 nothing is wrong (warnings are allowed), 1 a file has an error or cannot
-be read";
-
-const SYNC_HELP: &str = "\
-Examples:
-  reconciler sync
-  reconciler sync web --wait
-  reconciler sync --allow-deletes 40    let a held-back deletion of at most 40 go on
-
-Exit codes: 0 done, 1 failed or (--wait) a file is refused, 3 not settled in time
-(--wait), 4 no such name, 5 no daemon answers";
 
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
@@ -399,4 +318,44 @@ pub(crate) struct VersionArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub(crate) output: Format,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_document_tells_every_command_and_every_option() {
+        let document = include_str!("../../../docs/cli.md");
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let is_heading = |line: &&str| {
+                let words = line.strip_prefix("## ").unwrap_or_default();
+                words.split([' ', ',']).any(|word| word == name)
+            };
+            let at = document.lines().position(|line| is_heading(&line));
+            let at = at.unwrap_or_else(|| panic!("docs/cli.md has no heading for `{name}`"));
+            let mut section = document
+                .lines()
+                .skip(at + 1)
+                .take_while(|l| !l.starts_with("## "));
+            let section = section.by_ref().collect::<Vec<_>>().join("\n");
+            let own = command.get_arguments().filter(|arg| !arg.is_global_set());
+            for option in own.filter_map(clap::Arg::get_long) {
+                let told = section.contains(&format!("--{option}"));
+                let by_letter = option == "output" && section.contains("[-o ");
+                assert!(
+                    told || by_letter || option == "help",
+                    "`{name}`: --{option}"
+                );
+            }
+        }
+    }
 }

@@ -32,8 +32,15 @@ fn main() -> ExitCode {
     let stderr_is_terminal = std::io::stderr().is_terminal();
     let stdout_is_terminal = std::io::stdout().is_terminal();
     let socket = cli.common.socket.clone();
+    let out = match Out::new(paint(stdout_is_terminal)) {
+        Ok(out) => out,
+        Err(err) => {
+            complain(&err, None, paint(stderr_is_terminal));
+            return ExitCode::from(Exit::Failed as u8);
+        }
+    };
     let mut session = Session {
-        out: Out::new(paint(stdout_is_terminal)),
+        out,
         socket: socket.unwrap_or_else(|| args::DEFAULT_SOCKET.into()),
         shows_progress: stdout_is_terminal && stderr_is_terminal && !terminal_is_dumb(),
     };
@@ -86,8 +93,8 @@ fn answer_usage(err: &clap::Error) -> Exit {
     );
     if is_answer {
         let color = wants_color(When::Auto, std::io::stdout().is_terminal());
-        let mut out = Out::new(Paint { color });
-        let written = out.text(&form(color)).and_then(|()| out.flush());
+        let print = |mut out: Out| out.text(&form(color)).and_then(|()| out.flush());
+        let written = Out::new(Paint { color }).and_then(print);
         return if written.is_ok() {
             Exit::Done
         } else {

@@ -6,7 +6,9 @@
 //! stream asks [`Out::is_closed`] when to stop. Output is buffered: whoever is about to wait
 //! flushes first.
 
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd as _;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
@@ -31,7 +33,7 @@ pub(crate) enum OutError {
 /// Standard output.
 #[derive(Debug)]
 pub(crate) struct Out {
-    stdout: BufWriter<Stdout>,
+    sink: BufWriter<File>,
     closed: bool,
     /// How text for people is painted.
     pub(crate) paint: Paint,
@@ -40,12 +42,23 @@ pub(crate) struct Out {
 }
 
 impl Out {
-    /// Returns a writer that paints or not.
-    pub(crate) fn new(paint: Paint) -> Self {
-        let stdout = io::stdout();
-        let is_terminal = stdout.is_terminal();
+    /// Returns a writer to standard output that paints or not.
+    ///
+    /// # Errors
+    /// When the process may not have one more descriptor.
+    pub(crate) fn new(paint: Paint) -> Result<Self, OutError> {
+        // A descriptor of our own: the standard library's handle would break lines apart.
+        let own = io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(OutError::Write)?;
+        Ok(Self::over(own.into(), paint))
+    }
+
+    fn over(sink: File, paint: Paint) -> Self {
+        let is_terminal = sink.is_terminal();
         Self {
-            stdout: BufWriter::new(stdout),
+            sink: BufWriter::new(sink),
             closed: false,
             paint,
             is_terminal,
@@ -110,7 +123,7 @@ impl Out {
         if self.closed {
             return Ok(());
         }
-        let result = self.stdout.write_all(bytes);
+        let result = self.sink.write_all(bytes);
         self.settle(result)
     }
 
@@ -122,7 +135,7 @@ impl Out {
         if self.closed {
             return Ok(());
         }
-        let result = self.stdout.flush();
+        let result = self.sink.flush();
         self.settle(result)
     }
 
@@ -134,7 +147,7 @@ impl Out {
     /// Asks the system whether the reader has left, for when nothing is written that would
     /// tell.
     pub(crate) fn look_for_reader(&mut self) {
-        let mut fds = [PollFd::new(self.stdout.get_ref(), PollFlags::empty())];
+        let mut fds = [PollFd::new(self.sink.get_ref(), PollFlags::empty())];
         let asked = poll(&mut fds, Some(&Timespec::default()));
         let [fd] = &fds;
         // `poll(2)`: POLLERR is set for the writing end once the reading end is closed.
@@ -149,5 +162,42 @@ impl Out {
             }
             other => other.map_err(OutError::Write),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _};
+
+    use super::*;
+
+    fn written(color: bool, write: impl FnOnce(&mut Out)) -> String {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut out = Out::over(file.try_clone().unwrap(), Paint { color });
+        write(&mut out);
+        out.flush().unwrap();
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_a_renderer_forgot_to_escape_is_escaped_here() {
+        let attack = "a\u{1b}]0;t\u{7}\u{1b}[2J\u{202e}\r";
+        let harmless = "a\\x1b]0;t\\x07\\x1b[2J\\u{202e}\\r\n";
+        for color in [false, true] {
+            assert_eq!(written(color, |out| out.line(attack).unwrap()), harmless);
+        }
+    }
+
+    #[test]
+    fn our_own_colours_pass_only_when_there_shall_be_colour() {
+        let red = "\u{1b}[31mx\u{1b}[0m";
+        assert_eq!(written(true, |out| out.text(red).unwrap()), red);
+        assert_eq!(
+            written(false, |out| out.text(red).unwrap()),
+            "\\x1b[31mx\\x1b[0m"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use reconciler_daemon::api::wire::{ContainerView, List};
 use specs::id::Key;
 use specs::status::{ConditionKind, Phase, Status, Truth};
@@ -168,7 +168,8 @@ fn found(known: &BTreeMap<Key, Status>, goal: &Goal<'_>) -> Found {
 }
 
 fn progress(session: &Session) -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
+    // Also when the waiting ends in an error, nothing of it stays on the terminal.
+    let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
     if !session.shows_progress {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use reconciler_daemon::api::wire::{ContainerView, Detail, List};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -159,10 +160,17 @@ pub(crate) fn ended(mut child: Child) -> Option<i32> {
 
 /// Reads from a pipe until the text holds what is looked for.
 #[track_caller]
-pub(crate) fn read_until(from: &mut impl Read, wanted: &str) -> String {
+pub(crate) fn read_until(from: &mut ChildStdout, wanted: &str) -> String {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
+    let patience = Timespec {
+        tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap(),
+        tv_nsec: 0,
+    };
     loop {
+        let ready = poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&patience)).unwrap();
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        assert!(ready > 0, "nothing came after {text:?}, no {wanted:?}");
         let count = from.read(&mut buffer).unwrap();
         seen.extend_from_slice(&buffer[..count]);
         let text = String::from_utf8_lossy(&seen).into_owned();
