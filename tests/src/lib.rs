@@ -1,5 +1,9 @@
 //! What the tests share: the world a test lives in, bounded waits, and the leak oracle.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value gives null for what is not there, and a test may panic"
+)]
 
 pub mod eventually;
 pub mod golden;

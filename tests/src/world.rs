@@ -315,7 +315,7 @@ impl World {
             self.start();
         }
         eventually("every container to be gone", SOON, || {
-            let _: Output = self.cli(&["sync", "--allow-deletes", "1000"]);
+            drop(self.cli(&["sync", "--allow-deletes", "1000"]));
             let list = self.json(&["status", "-o", "json"]);
             match list["containers"].as_array() {
                 Some(all) if all.is_empty() => Ok(()),
