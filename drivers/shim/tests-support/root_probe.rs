@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             say(&format!("failure {:?} {failure}", failure.kind));
             say(&format!("fds {}", open_fds() - fds));
+            std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
             ExitCode::FAILURE
         }
     }
@@ -102,7 +103,8 @@ fn serve(launch: &Launch, container: &Container, fds: usize) {
 
 /// Sends a child that behaves as `kind` says.
 fn errand(kind: &str) -> rustix::io::Result<sys::errand::Errand> {
-    sys::errand::run(200, || match kind {
+    let limit_ms = if kind == "late" { 200 } else { 20_000 };
+    sys::errand::run(limit_ms, || match kind {
         "late" => loop {
             std::thread::park();
         },

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use shim_proto::launch::{Assembly, Launch};
 
-use crate::support::{Container, Host, Way, bind, bind_with, every_way, host_mounts, memory, text};
+use crate::support::{Container, Host, Way, bind, bind_with, every_way, memory, text};
 
 /// Takes a mount away as the host can; says no where nobody can, because it came locked into
 /// the container's mount namespace.
@@ -45,7 +45,6 @@ fn mounts_taken_away_come_back_as_they_were() {
     every_way(|way| {
         let host = Host::new();
         let launch = three(&host, way);
-        let before = host_mounts();
         let mut container = host.run(&launch);
         let whole = container.mounts();
         let fds = container.ask("fds");
@@ -78,7 +77,6 @@ fn mounts_taken_away_come_back_as_they_were() {
         container.inside("touch /run/x /var/volume/x");
         container.fails_inside("touch /data/x", "Read-only file system");
         assert_eq!(container.ask("fds"), fds);
-        assert_eq!(host_mounts(), before);
     });
 }
 
@@ -157,19 +155,6 @@ fn an_errand_that_hangs_or_dies_is_told_apart_and_leaves_nothing() {
     assert_eq!(container.ask("fds"), fds);
 }
 
-/// Runs the probe on a host whose `shared` is a shared mount; gives the container and the
-/// probe's mount namespace by its pid.
-fn on_shared_host(host: &Host, launch: &Launch) -> Container {
-    let script = "mount -t tmpfs reconciler-root \"$1\" && mount --make-shared \"$1\" && \
-        mkdir \"$1/later\" \"$1/early\" && mount -t tmpfs early \"$1/early\" && exec \"$0\" \"$2\"";
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "sh", "-c", script])
-        .arg(env!("CARGO_BIN_EXE_root-probe"))
-        .arg(host.directory("shared"));
-    host.start_by(launch, &mut command).unwrap()
-}
-
 #[test]
 fn binds_spread_only_as_asked() {
     every_way(|way| {
@@ -187,7 +172,12 @@ fn binds_spread_only_as_asked() {
                 mount.read_only = true;
             }),
         ];
-        let container = on_shared_host(&host, &launch);
+        let setup = format!(
+            "d={} && mount -t tmpfs reconciler-root $d && mkdir $d/later $d/early && \
+             mount -t tmpfs early $d/early",
+            text(&shared)
+        );
+        let container = host.start_after(&launch, &setup).unwrap();
         let at = |path: &str| {
             container
                 .mounts()
@@ -215,6 +205,7 @@ fn binds_spread_only_as_asked() {
             .status()
             .unwrap();
         assert!(status.success());
+        container.host_changed();
         let arrived: Vec<String> = at("/slave/later");
         assert_eq!(arrived.len(), 1, "{way:?}: {:?}", container.mounts());
         assert_eq!(at("/private/later"), none);

@@ -1,5 +1,6 @@
 //! A host with an image on it, and containers whose root is made by `root-probe`.
 
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -21,6 +22,10 @@ const APPLETS: [&str; 22] = [
     "sh", "ls", "cat", "stat", "mount", "umount", "touch", "mkdir", "rm", "ln", "mv", "id", "dd",
     "mknod", "find", "echo", "sleep", "chown", "chmod", "head", "test", "df",
 ];
+
+/// Makes a host of its own: without the mounts that other tests make meanwhile.
+const ALONE: &str = "for m in $(cut -d' ' -f5 /proc/self/mountinfo | grep '^/tmp/'); do \
+    umount -l \"$(printf %b \"$m\")\"; done; mount --make-rshared /";
 
 /// One way to make a root.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +60,7 @@ pub(crate) fn every_way(law: impl Fn(Way)) {
 /// Directories of one test on the host.
 pub(crate) struct Host {
     directory: TempDir,
-    lives: std::cell::Cell<u32>,
+    lives: Cell<u32>,
 }
 
 impl Host {
@@ -67,7 +72,7 @@ impl Host {
             .unwrap();
         let host = Host {
             directory,
-            lives: std::cell::Cell::new(0),
+            lives: Cell::new(0),
         };
         for name in ["bin", "etc", "tmp", "data"] {
             fs::create_dir_all(host.image().join(name)).unwrap();
@@ -145,32 +150,39 @@ impl Host {
     }
 
     pub(crate) fn start(&self, launch: &Launch) -> Result<Container, String> {
-        self.start_by(launch, &mut Command::new(env!("CARGO_BIN_EXE_root-probe")))
+        self.start_after(launch, "true")
     }
 
-    /// Starts with a command that runs the probe, the launch file being its last argument.
-    pub(crate) fn start_by(
-        &self,
-        launch: &Launch,
-        command: &mut Command,
-    ) -> Result<Container, String> {
+    /// Starts after `setup` on a host of its own: a mount namespace where all is shared, as
+    /// init systems make it, but not with the real host, whose table others change meanwhile.
+    pub(crate) fn start_after(&self, launch: &Launch, setup: &str) -> Result<Container, String> {
         let file = self.path(&format!("launch{}", self.lives.get()));
         fs::write(&file, launch.encode_to_vec()).unwrap();
-        let mut probe = command
+        let script = format!("{ALONE} && {setup} && echo set up && read go && exec \"$0\" \"$1\"");
+        let mut probe = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .arg(env!("CARGO_BIN_EXE_root-probe"))
             .arg(&file)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let control = probe.stdin.take().unwrap();
+        let mut control = probe.stdin.take().unwrap();
         let mut answers = BufReader::new(probe.stdout.take().unwrap());
         let mut line = String::new();
+        answers.read_line(&mut line).unwrap();
+        assert_eq!(line, "set up\n");
+        let before = table_of(&probe);
+        writeln!(control, "go").unwrap();
+        line.clear();
         answers.read_line(&mut line).unwrap();
         let Some(ready) = line.trim().strip_prefix("ready ") else {
             assert!(line.starts_with("failure"), "the probe died: {line}");
             let mut fds = String::new();
             answers.read_line(&mut fds).unwrap();
             assert_eq!(fds.trim(), "fds 0", "descriptors were left after {line}");
+            assert_eq!(table_of(&probe), before, "mounts were left after {line}");
+            drop(control);
             probe.wait().unwrap();
             return Err(line.trim().to_owned());
         };
@@ -187,8 +199,10 @@ impl Host {
         } else {
             Assembly::Detached
         };
+        assert_eq!(table_of(&probe), before, "the host's mounts changed");
         Ok(Container {
             probe,
+            before: RefCell::new(before),
             control: Some(control),
             answers,
             pid,
@@ -213,9 +227,22 @@ impl Host {
     }
 }
 
-/// A running container; killed and waited for when dropped.
+/// The mounts, and the mount namespace, that a process sees.
+fn table_of(process: &Child) -> String {
+    let of = PathBuf::from(format!("/proc/{}", process.id()));
+    let space = fs::read_link(of.join("ns/mnt")).unwrap();
+    format!(
+        "{}{}\n",
+        fs::read_to_string(of.join("mountinfo")).unwrap(),
+        text(&space)
+    )
+}
+
+/// A running container; killed and waited for when dropped. Whatever was done to it, the
+/// host's mounts are then as they were before it started.
 pub(crate) struct Container {
     probe: Child,
+    before: RefCell<String>,
     control: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     pub(crate) pid: String,
@@ -265,6 +292,11 @@ impl Container {
         PathBuf::from(format!("/proc/{}/root", self.pid))
     }
 
+    /// Takes the host's mounts as they are from now on, after the test changed them.
+    pub(crate) fn host_changed(&self) {
+        *self.before.borrow_mut() = table_of(&self.probe);
+    }
+
     /// Pid of the probe, which stands where a shim does.
     pub(crate) fn host_pid(&self) -> String {
         self.probe.id().to_string()
@@ -278,8 +310,12 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        let after = table_of(&self.probe);
         drop(self.control.take());
         self.probe.wait().unwrap();
+        if !std::thread::panicking() {
+            assert_eq!(after, *self.before.borrow(), "the host's mounts changed");
+        }
     }
 }
 
@@ -347,9 +383,4 @@ pub(crate) fn file(path: &str, content: &str, mode: u32, user: &str) -> File {
         user: user.to_owned(),
         digest: vec![0; 16],
     }
-}
-
-/// The host's mounts as this process sees them.
-pub(crate) fn host_mounts() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap()
 }
