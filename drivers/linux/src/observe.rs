@@ -41,10 +41,10 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
         Shims::new()
     });
     marks.extend(shims.keys().cloned());
-    list(host, &mut marks, &mut gaps);
+    list(host, scope, &mut marks, &mut gaps);
     let mut containers: BTreeMap<Key, ContainerObserved> = BTreeMap::new();
     for mark in marks {
-        if matches!(scope, Scope::Container(key) if *key != mark.key) {
+        if !is_in(scope, &mark) {
             continue;
         }
         let found = shims.get(&mark).map(Vec::as_slice).unwrap_or_default();
@@ -65,8 +65,15 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
     }
 }
 
+fn is_in(scope: &Scope, mark: &Mark) -> bool {
+    match scope {
+        Scope::Host => true,
+        Scope::Container(key) => *key == mark.key,
+    }
+}
+
 /// Lists every place that a mark of the instance can stand in.
-fn list(host: &LinuxHost, marks: &mut BTreeSet<Mark>, gaps: &mut Vec<Gap>) {
+fn list(host: &LinuxHost, scope: &Scope, marks: &mut BTreeSet<Mark>, gaps: &mut Vec<Gap>) {
     let instance = &host.places.instance;
     for place in [&host.places.runtime, &host.places.ephemeral] {
         match place.list(instance) {
@@ -85,7 +92,7 @@ fn list(host: &LinuxHost, marks: &mut BTreeSet<Mark>, gaps: &mut Vec<Gap>) {
     // Lives of an earlier daemon may stand below another parent than ours: its own group was
     // another one. Their records say where.
     let own = Mark::cgroup_directory(instance);
-    for mark in marks.iter() {
+    for mark in marks.iter().filter(|mark| is_in(scope, mark)) {
         if let Record::Known(launch) = bundle::read(&host.places.bundle(mark), &mark.leaf()) {
             let parents = launch
                 .cgroups
