@@ -8,8 +8,10 @@
 //!                 └────────┴──────────┴─────────┴──────────┴────▶ diagnostics
 //! ```
 
+pub(crate) mod decode;
 pub(crate) mod faults;
 pub(crate) mod guard;
+mod meter;
 mod names;
 pub(crate) mod tree;
 mod walk;
@@ -17,7 +19,8 @@ mod walk;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-pub use guard::{BYTES_MAX, DEPTH_MAX, DOCUMENTS_MAX, NODES_MAX};
+pub use decode::BYTES_MAX;
+pub use guard::{DEPTH_MAX, DOCUMENTS_MAX, NODES_MAX};
 pub use tree::{Place, Places};
 
 use crate::diagnostic::{Code, Diagnostic, plain};
@@ -54,7 +57,7 @@ pub struct Located {
 #[must_use]
 pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
     let mut faults = Faults::new(file);
-    let Some(text) = guard::decode(bytes, &mut faults) else {
+    let Some(text) = decode::decode(bytes, &mut faults) else {
         let text = String::from_utf8_lossy(bytes.get(..BYTES_MAX).unwrap_or(bytes));
         return Parsed {
             specs: Vec::new(),

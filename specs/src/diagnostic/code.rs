@@ -68,7 +68,7 @@ codes! {
     TooDeep = "E0105", "nested too deeply",
         "A file nests at most 32 levels. No field of a spec needs more than nine.";
     TooManyNodes = "E0106", "too many values",
-        "A file holds at most 100000 keys and values together. Put containers into files of their own.";
+        "A file holds at most 50000 keys and values together. Put containers into files of their own.";
     TooManyDocuments = "E0107", "too many documents",
         "A file holds at most 64 documents (parts set apart by `---`).";
     Anchor = "E0108", "anchors and aliases are not allowed",
