@@ -178,20 +178,7 @@ fn observe_life(
         (Fact::Unknown(gap), _) => Fact::Unknown(gap.clone()),
         _ => Fact::Absent,
     };
-    // Without a shim to ask, a root of its own is what tells a finished init.
-    let has_root = mount_table
-        .known()
-        .and_then(|table| table.get("/"))
-        .is_some_and(|root| root.fs_type == "overlay");
-    let init = match (init, is_in_cgroup) {
-        (Fact::Known((id, ready)), Ok(in_cgroup)) => Fact::Known(Init {
-            id,
-            ready: ready.unwrap_or(has_root),
-            in_cgroup,
-        }),
-        (Fact::Known(_), Err(gap)) | (Fact::Unknown(gap), _) => Fact::Unknown(gap),
-        (Fact::Absent, _) => Fact::Absent,
-    };
+    let init = finish_init(init, is_in_cgroup, &mount_table);
     let life = Life {
         bundle: peek.record.fact(&directory, mark, &host.boot_id),
         cgroup: observe_cgroup(host, &peek, &directory, &leaf),
@@ -222,6 +209,26 @@ fn observe_life(
         && life.shim.is_absent()
         && life.init.is_absent();
     (!nothing).then_some(life)
+}
+
+/// Puts together what is known of the init. Without a shim to ask, a root of its own is what
+/// tells one that was finished.
+fn finish_init(
+    init: Fact<(ProcessId, Option<bool>)>,
+    is_in_cgroup: Result<bool, Gap>,
+    mounts: &Fact<BTreeMap<String, MountObserved>>,
+) -> Fact<Init> {
+    let root = mounts.known().and_then(|table| table.get("/"));
+    let has_root = root.is_some_and(|root| root.fs_type == "overlay");
+    match (init, is_in_cgroup) {
+        (Fact::Known((id, ready)), Ok(in_cgroup)) => Fact::Known(Init {
+            id,
+            ready: ready.unwrap_or(has_root),
+            in_cgroup,
+        }),
+        (Fact::Known(_), Err(gap)) | (Fact::Unknown(gap), _) => Fact::Unknown(gap),
+        (Fact::Absent, _) => Fact::Absent,
+    }
 }
 
 /// The init and, if its shim told, whether it is ready.

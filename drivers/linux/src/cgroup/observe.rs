@@ -14,6 +14,8 @@ use crate::text;
 /// What the memory controller says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
+    /// Whether memory can be limited at all.
+    pub(crate) has_max: bool,
     /// Hard limit.
     pub(crate) max: Option<u64>,
     /// Swap limit, version 2.
@@ -88,8 +90,10 @@ pub(crate) fn memory(dir: &Dir) -> io::Result<Memory> {
     let path = dir.path.as_path();
     if dir.unified {
         let swap = number(path, "memory.swap.max")?;
+        let max = number(path, "memory.max")?;
         return Ok(Memory {
-            max: number(path, "memory.max")?.flatten(),
+            has_max: max.is_some(),
+            max: max.flatten(),
             has_swap: swap.is_some(),
             swap: swap.flatten(),
             sum: None,
@@ -104,8 +108,10 @@ pub(crate) fn memory(dir: &Dir) -> io::Result<Memory> {
             .filter(|bytes| !numbers::is_unlimited(*bytes))
     };
     let sum = number(path, "memory.memsw.limit_in_bytes")?;
+    let max = number(path, "memory.limit_in_bytes")?;
     Ok(Memory {
-        max: limited(number(path, "memory.limit_in_bytes")?),
+        has_max: max.is_some(),
+        max: limited(max),
         has_swap: sum.is_some(),
         swap: None,
         sum: limited(sum),
@@ -446,6 +452,7 @@ mod tests {
         );
         assert!(limits.cpu.gap().is_some());
         std::fs::remove_file(path("memory.max")).unwrap();
+        assert_eq!(seen(&group, None).limits.memory, Fact::Absent);
         std::os::unix::fs::symlink("memory.max", path("memory.max")).unwrap();
         assert!(seen(&group, None).limits.memory.gap().is_some(), "a loop");
     }
