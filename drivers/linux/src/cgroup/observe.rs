@@ -4,17 +4,18 @@
 use std::io;
 use std::path::Path;
 
-use driver_api::{Cgroup, Fact, Gap, LimitsObserved, UsageObserved};
+use driver_api::{Cgroup, Fact, Gap, UsageObserved};
 use specs::desired::Limits;
 
-use super::numbers::{self, WEIGHT_DEFAULT};
-use super::{Dir, Group};
+use super::{Dir, Group, facts, numbers};
 use crate::error::gap;
 use crate::text;
 
 /// What the memory controller says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
+    /// Whether memory can be limited at all.
+    pub(crate) has_max: bool,
     /// Hard limit.
     pub(crate) max: Option<u64>,
     /// Swap limit, version 2.
@@ -89,8 +90,10 @@ pub(crate) fn memory(dir: &Dir) -> io::Result<Memory> {
     let path = dir.path.as_path();
     if dir.unified {
         let swap = number(path, "memory.swap.max")?;
+        let max = number(path, "memory.max")?;
         return Ok(Memory {
-            max: number(path, "memory.max")?.flatten(),
+            has_max: max.is_some(),
+            max: max.flatten(),
             has_swap: swap.is_some(),
             swap: swap.flatten(),
             sum: None,
@@ -105,8 +108,10 @@ pub(crate) fn memory(dir: &Dir) -> io::Result<Memory> {
             .filter(|bytes| !numbers::is_unlimited(*bytes))
     };
     let sum = number(path, "memory.memsw.limit_in_bytes")?;
+    let max = number(path, "memory.limit_in_bytes")?;
     Ok(Memory {
-        max: limited(number(path, "memory.limit_in_bytes")?),
+        has_max: max.is_some(),
+        max: limited(max),
         has_swap: sum.is_some(),
         swap: None,
         sum: limited(sum),
@@ -275,7 +280,7 @@ pub(crate) fn observe(
     let oom_kills = memory
         .as_ref()
         .and_then(|read| read.as_ref().ok()?.oom_kills);
-    let limits = limits(group, leaf, memory, recorded);
+    let limits = facts::limits(group, leaf, memory, recorded);
     Fact::Known(Cgroup {
         populated,
         whole,
@@ -299,110 +304,189 @@ fn usage(group: &Group, memory: Option<&Memory>) -> UsageObserved {
     }
 }
 
-/// One read, as a fact: a missing controller or file is [`Fact::Absent`].
-fn fact<T>(leaf: &str, name: &str, read: Option<io::Result<Option<T>>>) -> Fact<T> {
-    match read {
-        None | Some(Ok(None)) => Fact::Absent,
-        Some(Ok(Some(value))) => Fact::Known(value),
-        Some(Err(err)) => Fact::Unknown(gap(format!("read {name} of {leaf}"), &err)),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
 
-fn limits(
-    group: &Group,
-    leaf: &str,
-    memory_read: Option<io::Result<Memory>>,
-    recorded: Option<&Limits>,
-) -> LimitsObserved {
-    let asked = |name: fn(&Limits) -> Option<u64>, read: Option<u64>| {
-        // The recorded number, if the kernel would have stored it as what was read.
-        let kept = recorded.and_then(name);
-        if kept.map(numbers::whole_pages) == read {
-            kept
-        } else {
-            read
+    use driver_api::StepError;
+    use specs::units::{Bytes, MilliCpu};
+
+    use super::super::limits;
+    use super::*;
+
+    /// A version 2 group made of plain files: what this machine cannot show.
+    fn group(root: &Path, files: &[(&str, &str)]) -> Group {
+        let path = root.join("up/web.1");
+        std::fs::create_dir_all(&path).unwrap();
+        for (name, content) in files {
+            std::fs::write(path.join(name), content).unwrap();
         }
-    };
-    let is_unified = group.site("memory").is_some_and(|dir| dir.unified);
-    let memory = fact(
-        leaf,
-        "the memory limits",
-        memory_read.map(|read| read.map(Some)),
-    );
-    let max = memory
-        .clone()
-        .map(|memory| asked(|at| at.memory.map(|b| b.0), memory.max));
-    let swap = match &memory {
-        Fact::Known(memory) if !memory.has_swap => Fact::Absent,
-        _ => memory.clone().map(|memory| {
-            let read = if is_unified {
-                memory.swap
-            } else {
-                memory
-                    .sum
-                    .map(|sum| sum.saturating_sub(memory.max.unwrap_or(0)))
-            };
-            swap_asked(recorded, &memory, read)
-        }),
-    };
-    let memory_low = match &memory {
-        Fact::Known(memory) if memory.low.is_none() => Fact::Absent,
-        _ => memory.map(|memory| {
-            asked(
-                |at| at.memory_low.map(|b| b.0),
-                memory.low.filter(|low| *low > 0),
-            )
-        }),
-    };
-    let cpu = fact(
-        leaf,
-        "the cpu limits",
-        group.site("cpu").map(|dir| cpu(dir).map(Some)),
-    );
-    let cpu_weight = match &cpu {
-        Fact::Known(cpu) if cpu.weight.is_none() => Fact::Absent,
-        _ => cpu.clone().map(|cpu| {
-            // "No weight" and the default read back alike; the record tells which was meant.
-            let kept = recorded.and_then(|at| at.cpu_weight);
-            cpu.weight
-                .filter(|weight| *weight != WEIGHT_DEFAULT || kept == Some(WEIGHT_DEFAULT))
-        }),
-    };
-    let cpu_set = group.site("cpuset").map(cpu_set);
-    // A version 1 group that is not in the cpuset hierarchy is not limited by it.
-    let cpu_set = cpu_set.map(|read| read.map(|set| Some(cpu_set_asked(set, recorded))));
-    LimitsObserved {
-        memory: max,
-        swap,
-        memory_low,
-        cpu: cpu.map(|cpu| {
-            cpu.quota
-                .map(|(quota, period)| numbers::milli_of(quota, period))
-        }),
-        cpu_weight,
-        cpu_set: fact(leaf, "the processors", cpu_set),
-        pids: fact(leaf, "the task limit", group.site("pids").map(pids_max)),
+        std::fs::write(root.join("up/cpuset.cpus.effective"), "0-3\n").unwrap();
+        let controllers = ["memory", "cpu", "cpuset", "pids"].map(str::to_owned);
+        let dir = Dir {
+            path,
+            unified: true,
+            controllers: BTreeSet::from(controllers),
+            proc_path: "/up/web.1".to_owned(),
+            mount: root.to_path_buf(),
+            required: true,
+        };
+        Group { dirs: vec![dir] }
     }
-}
 
-fn swap_asked(recorded: Option<&Limits>, memory: &Memory, read: Option<u64>) -> Option<u64> {
-    let kept = recorded.filter(|at| at.memory.is_some())?;
-    let sum = kept.memory.map(|bytes| bytes.0.saturating_add(kept.swap.0));
-    let is_kept = match memory.sum {
-        Some(_) => {
-            memory.sum == sum.map(numbers::whole_pages)
-                && memory.max == kept.memory.map(|bytes| numbers::whole_pages(bytes.0))
+    const FRESH: [(&str, &str); 11] = [
+        ("cgroup.events", "populated 1\nfrozen 0\n"),
+        ("memory.max", "max\n"),
+        ("memory.swap.max", "max\n"),
+        ("memory.low", "0\n"),
+        ("memory.current", "8192\n"),
+        ("memory.events", "low 0\noom 3\noom_kill 2\n"),
+        ("cpu.max", "max 100000\n"),
+        ("cpu.weight", "100\n"),
+        ("cpuset.cpus", "\n"),
+        ("pids.max", "max\n"),
+        ("cpu.stat", "usage_usec 77\nuser_usec 1\n"),
+    ];
+
+    fn seen(group: &Group, recorded: Option<&Limits>) -> Cgroup {
+        match observe(group, "web.1", recorded, Ok(true)) {
+            Fact::Known(cgroup) => cgroup,
+            other => panic!("{other:?}"),
         }
-        None => read == Some(numbers::whole_pages(kept.swap.0)),
-    };
-    if is_kept { Some(kept.swap.0) } else { read }
-}
-
-fn cpu_set_asked(set: Option<CpuSet>, recorded: Option<&Limits>) -> Option<Vec<(u32, u32)>> {
-    let set = set?;
-    let kept = recorded.and_then(|at| at.cpu_set.as_ref());
-    if kept == Some(&set.own) {
-        return Some(set.own);
     }
-    (!set.own.is_empty() && set.own != set.parent).then_some(set.own)
+
+    #[test]
+    fn a_fresh_version_2_group_is_not_limited() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = seen(&group(dir.path(), &FRESH), None);
+        assert!(seen.populated && seen.whole);
+        assert_eq!(seen.oom_kills, Some(2));
+        assert_eq!(seen.usage.cpu_usec, Some(77));
+        assert_eq!(seen.usage.memory_bytes, Some(8192));
+        let limits = seen.limits;
+        assert_eq!(limits.memory, Fact::Known(None));
+        assert_eq!(limits.swap, Fact::Known(None));
+        assert_eq!(limits.memory_low, Fact::Known(None));
+        assert_eq!(limits.cpu, Fact::Known(None));
+        assert_eq!(limits.cpu_weight, Fact::Known(None));
+        assert_eq!(limits.cpu_set, Fact::Known(None));
+        assert_eq!(limits.pids, Fact::Known(None));
+    }
+
+    #[test]
+    fn version_2_limits_are_written_and_read_back_as_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = group(dir.path(), &FRESH);
+        let wanted = Limits {
+            memory: Some(Bytes(1_000_000)),
+            swap: Bytes(5000),
+            memory_low: Some(Bytes(100_000)),
+            cpu: Some(MilliCpu(1500)),
+            cpu_weight: Some(100),
+            cpu_set: Some(vec![(0, 3)]),
+            pids: Some(9),
+        };
+        limits::apply(&group, "web.1", &wanted).unwrap();
+        let file = |name: &str| std::fs::read_to_string(group.dirs[0].path.join(name)).unwrap();
+        assert_eq!(file("memory.max"), "999424");
+        assert_eq!(file("memory.swap.max"), "4096");
+        assert_eq!(file("cpu.max"), "150000 100000");
+        assert_eq!(file("cpuset.cpus"), "0-3");
+        let limits = seen(&group, Some(&wanted)).limits;
+        assert_eq!(limits.memory, Fact::Known(Some(1_000_000)));
+        assert_eq!(limits.swap, Fact::Known(Some(5000)));
+        assert_eq!(limits.memory_low, Fact::Known(Some(100_000)));
+        assert_eq!(limits.cpu, Fact::Known(Some(1500)));
+        assert_eq!(limits.cpu_weight, Fact::Known(Some(100)));
+        assert_eq!(limits.cpu_set, Fact::Known(Some(vec![(0, 3)])));
+        // A record never hides a value that it would not have produced.
+        std::fs::write(group.dirs[0].path.join("memory.max"), "4096").unwrap();
+        assert_eq!(
+            seen(&group, Some(&wanted)).limits.memory,
+            Fact::Known(Some(4096))
+        );
+        limits::apply(&group, "web.1", &Limits::default()).unwrap();
+        assert_eq!(file("memory.max"), "max");
+        assert_eq!(file("cpu.max"), "max 100000");
+        assert_eq!(file("cpuset.cpus"), "\n");
+        assert_eq!(file("pids.max"), "max");
+    }
+
+    #[test]
+    fn version_2_memory_is_not_limited_below_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = group(dir.path(), &FRESH);
+        std::fs::write(group.dirs[0].path.join("memory.current"), "10000000").unwrap();
+        let wanted = Limits {
+            memory: Some(Bytes(1 << 20)),
+            ..Limits::default()
+        };
+        let refusal = limits::apply(&group, "web.1", &wanted).unwrap_err();
+        let StepError::Retry(failure) = refusal else {
+            panic!("{refusal:?}")
+        };
+        assert!(failure.cause.contains("10000000"), "{failure:?}");
+        let max = std::fs::read_to_string(group.dirs[0].path.join("memory.max")).unwrap();
+        assert_eq!(max, "max\n", "the kernel would have killed at once");
+        let asked = std::fs::read_to_string(group.dirs[0].path.join("memory.reclaim")).unwrap();
+        assert_eq!(asked, (10_000_000 - (1 << 20)).to_string());
+    }
+
+    #[test]
+    fn a_file_that_is_missing_and_one_that_is_broken_differ() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = group(dir.path(), &FRESH);
+        let path = |name: &str| group.dirs[0].path.join(name);
+        std::fs::remove_file(path("memory.swap.max")).unwrap();
+        std::fs::write(path("pids.max"), "many").unwrap();
+        std::fs::remove_file(path("cpu.max")).unwrap();
+        std::fs::create_dir(path("cpu.max")).unwrap();
+        let limits = seen(&group, None).limits;
+        assert_eq!(limits.swap, Fact::Absent, "no such control");
+        assert_eq!(limits.memory, Fact::Known(None));
+        assert!(
+            limits
+                .pids
+                .gap()
+                .is_some_and(|gap| gap.why.contains("many"))
+        );
+        assert!(limits.cpu.gap().is_some());
+        std::fs::remove_file(path("memory.max")).unwrap();
+        assert_eq!(seen(&group, None).limits.memory, Fact::Absent);
+        std::os::unix::fs::symlink("memory.max", path("memory.max")).unwrap();
+        assert!(seen(&group, None).limits.memory.gap().is_some(), "a loop");
+    }
+
+    #[test]
+    fn a_controller_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut group = group(dir.path(), &FRESH);
+        group.dirs[0].controllers.remove("memory");
+        assert_eq!(seen(&group, None).limits.memory, Fact::Absent);
+        let wanted = Limits {
+            memory: Some(Bytes(1 << 20)),
+            ..Limits::default()
+        };
+        let refusal = limits::apply(&group, "web.1", &wanted).unwrap_err();
+        let StepError::Terminal(failure) = refusal else {
+            panic!("{refusal:?}")
+        };
+        assert!(failure.cause.contains("no memory cgroup controller"));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("+memory")));
+    }
+
+    #[test]
+    fn membership_is_by_whole_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = group(dir.path(), &FRESH);
+        for (text, is_in) in [
+            ("0::/up/web.1\n", true),
+            ("1:pids:/x\n0::/up/web.1/nested\n", true),
+            ("0::/up/web.10\n", false),
+            ("1:pids:/up/web.1\n0::/\n", false),
+            ("", false),
+        ] {
+            assert_eq!(holds(&group, text).unwrap(), is_in, "{text:?}");
+        }
+    }
 }
