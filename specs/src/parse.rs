@@ -106,10 +106,18 @@ pub(crate) fn read<'a, T: DeserializeOwned>(
     if roots.is_empty() && !stopped {
         faults.push(Place::first(), nothing());
     }
-    for root in whole {
-        walk::walk(root, fields, faults);
+    // Beyond a cap the rest is not worth judging, and nobody could read it.
+    if !read.guarded.capped {
+        for root in whole {
+            match root.value {
+                tree::Value::Map(_) => walk::walk(root, fields, faults),
+                tree::Value::List(_) | tree::Value::Scalar(_) => {
+                    faults.push(root.place, no_mapping());
+                }
+            }
+        }
+        laws(whole, faults);
     }
-    laws(whole, faults);
     if faults.len() == 0 {
         read.values = deserialize(text, &roots, faults);
     }
@@ -145,6 +153,11 @@ fn nothing() -> Fault {
     Fault::new(Code::NoDocument, "the file holds no document").help(help)
 }
 
+fn no_mapping() -> Fault {
+    let help = "a document begins with `apiVersion:`";
+    Fault::new(Code::NoDocument, "a document is a mapping (`key: value`)").help(help)
+}
+
 /// The second reader.
 fn deserialize<T: DeserializeOwned>(
     text: &str,
@@ -158,7 +171,9 @@ fn deserialize<T: DeserializeOwned>(
             Ok(Some(value)) => values.push(value),
             Ok(None) => {}
             Err(err) => {
-                faults.push(place_of(&err, root), disagreement(&plain(&err.to_string())));
+                let words = err.to_string();
+                let cause = words.split(" at line").next().unwrap_or_default();
+                faults.push(place_of(&err, root), disagreement(&plain(cause)));
                 return Vec::new();
             }
         }

@@ -1,6 +1,7 @@
 //! Texts made to cost time or memory, or to be read in two ways.
 //!
 //! One test, alone in its process: it measures the peak memory of the whole process.
+#![cfg(test)]
 
 use std::fs;
 
