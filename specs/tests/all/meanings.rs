@@ -80,6 +80,7 @@ fn line_ends_and_a_leading_mark_change_nothing() {
         text.replace('\n', "\r\n"),
         format!("\u{feff}{text}"),
         format!("{text}...\n"),
+        text.trim_end().to_owned(),
     ] {
         let parsed = parse("a.yaml", other.as_bytes());
         assert_eq!(parsed.diagnostics, []);
