@@ -180,7 +180,7 @@ pub fn parse_config(file: &str, bytes: &[u8]) -> Result<Config, Vec<Diagnostic>>
     let Some(text) = decode::decode(bytes, &mut faults) else {
         return Err(faults.finish());
     };
-    let read = parse::read::<ConfigFile>(text, CONFIG, laws::laws, &mut faults);
+    let read = parse::read::<ConfigFile>(&text, CONFIG, laws::laws, &mut faults);
     let places = read.roots().next().map(Places::of).unwrap_or_default();
     match read.values.into_iter().next() {
         Some(values) if faults.len() == 0 => Ok(values.fill(file, &places)),

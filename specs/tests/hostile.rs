@@ -1,6 +1,7 @@
 //! Texts made to cost time or memory, or to be read in two ways.
 //!
 //! One test, alone in its process: it measures the peak memory of the whole process.
+#![cfg(test)]
 
 use std::fs;
 
@@ -181,37 +182,78 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Texts that are in order and as large as can be: the second reader sees these.
+fn large() -> Vec<(&'static str, String)> {
+    let env: String = (0..20_000)
+        .map(|at| format!("    KEY_{at}: value {at}\n"))
+        .collect();
+    let documents: String = (0..64)
+        .map(|at| {
+            let text = "x".repeat(12_000);
+            format!(
+                "---\napiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: c{at}}}\nspec:\n  \
+                 rootfs: {{directory: /x}}\n  files:\n  - {{path: /a, content: {text}}}\n"
+            )
+        })
+        .collect();
+    let block = "        {\"key\": [1, 2, 3], \"other\": {}}\n".repeat(23_000);
+    let head = "rootfs: {directory: /x}\n";
+    let word = "word ".repeat(190_000);
+    vec![
+        ("many variables", format!("{HEAD}{head}  env:\n{env}")),
+        ("many documents", documents),
+        (
+            "a large block",
+            format!("{HEAD}{head}  files:\n    - path: /a\n      content: |\n{block}"),
+        ),
+        (
+            "a large line",
+            format!("{HEAD}{head}  files:\n    - path: /a\n      content: {word}\n"),
+        ),
+        (
+            "a large quote",
+            format!("{HEAD}{head}  files:\n    - path: /a\n      content: \"{word}\"\n"),
+        ),
+    ]
+}
+
 #[test]
-fn no_text_costs_more_than_a_moment_or_is_taken() {
+fn no_text_costs_more_than_a_moment() {
     let mut slowest = (0, "");
     let mut largest = (0, "");
-    for (name, bytes) in hostile() {
+    let mut check = |name: &'static str, bytes: &[u8], is_taken: bool| {
         // The peak begins anew here (`proc_pid_clear_refs(5)`).
         fs::write("/proc/self/clear_refs", "5").unwrap();
         let (before_ms, before_kb) = (cpu_ms(), memory_kb("VmRSS"));
-        let parsed = parse("hostile.yaml", &bytes);
+        let parsed = parse("hostile.yaml", bytes);
         let ms = cpu_ms() - before_ms;
         let kb = memory_kb("VmHWM").saturating_sub(before_kb);
         slowest = slowest.max((ms, name));
         largest = largest.max((kb, name));
         assert!(ms <= CPU_MS_MAX, "{name}: {ms} ms");
         assert!(kb <= MEMORY_KB_MAX, "{name}: {kb} kB");
-        assert!(
-            !parsed.diagnostics.is_empty() && parsed.specs.is_empty(),
-            "{name} was taken"
+        assert_eq!(
+            parsed.diagnostics.is_empty(),
+            is_taken,
+            "{name}: {:?}",
+            parsed.diagnostics.first()
         );
+        assert_eq!(parsed.specs.is_empty(), !is_taken, "{name}");
         assert!(parsed.diagnostics.len() <= DIAGNOSTICS_MAX + 1, "{name}");
-        let source = String::from_utf8_lossy(&bytes);
-        let shown = render(
-            parsed.diagnostics.get(..3).unwrap_or(&parsed.diagnostics),
-            &source,
-            false,
-        );
+        let source = String::from_utf8_lossy(bytes);
+        let told = parsed.diagnostics.get(..3).unwrap_or(&parsed.diagnostics);
+        let shown = render(told, &source, false);
         assert!(shown.len() < 8000, "{name}: {}", shown.len());
         assert!(
             !shown.contains(['\u{1b}', '\0', '\r', '\u{2028}', '\u{feff}']),
             "{name}"
         );
+    };
+    for (name, bytes) in hostile() {
+        check(name, &bytes, false);
+    }
+    for (name, text) in large() {
+        check(name, text.as_bytes(), true);
     }
     println!("slowest {slowest:?}, largest {largest:?}");
 }

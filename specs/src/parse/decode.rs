@@ -1,5 +1,7 @@
 //! Bytes to text: size, encoding and characters, before any parser runs.
 
+use std::borrow::Cow;
+
 use super::faults::{Fault, Faults};
 use super::tree::Place;
 use crate::diagnostic::Code;
@@ -8,7 +10,10 @@ use crate::diagnostic::Code;
 pub const BYTES_MAX: usize = 1 << 20;
 
 /// Returns the text as a string if its size and its characters are in order.
-pub(crate) fn decode<'a>(bytes: &'a [u8], faults: &mut Faults<'_>) -> Option<&'a str> {
+///
+/// A line end that is missing at the end of the text is added: readers differ in whether a
+/// block text that ends there has one, and whether the file has one shall mean nothing.
+pub(crate) fn decode<'a>(bytes: &'a [u8], faults: &mut Faults<'_>) -> Option<Cow<'a, str>> {
     let start = Place {
         line: 1,
         column: 1,
@@ -57,7 +62,13 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], faults: &mut Faults<'_>) -> Option<&'a
             return None;
         }
     }
-    (faults.len() == before).then_some(text)
+    if faults.len() > before {
+        return None;
+    }
+    Some(match text.ends_with('\n') || text.is_empty() {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("{text}\n")),
+    })
 }
 
 fn is_refused(character: char) -> bool {

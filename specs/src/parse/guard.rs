@@ -29,6 +29,8 @@ pub(crate) struct Guarded<'a> {
     pub(crate) events: usize,
     /// Line on which reading ended early.
     pub(crate) stopped: Option<u32>,
+    /// It ended because of a cap.
+    pub(crate) capped: bool,
 }
 
 /// Reads the text's documents. Guarantee: at most [`NODES_MAX`] nodes are kept.
@@ -94,14 +96,12 @@ impl<'a> Guard<'a> {
             let (event, span) = match next {
                 Ok((_, span)) if meter.is_over() => {
                     let place = self.place(&span);
-                    self.out.stopped = Some(place.line);
-                    faults.push(place, too_many_separators());
+                    self.over(place, faults);
                     return;
                 }
                 Err(err) if meter.is_over() => {
                     let place = self.point(&err);
-                    self.out.stopped = Some(place.line);
-                    faults.push(place, too_many_separators());
+                    self.over(place, faults);
                     return;
                 }
                 Ok(next) => next,
@@ -132,10 +132,21 @@ impl<'a> Guard<'a> {
             };
             if let Err(fault) = told {
                 self.out.stopped = Some(place.line);
+                self.out.capped = matches!(
+                    fault.code,
+                    Code::TooDeep | Code::TooManyNodes | Code::TooManyDocuments
+                );
                 faults.push(place, fault);
                 return;
             }
         }
+    }
+
+    /// Ends the reading because the parser held back too much.
+    fn over(&mut self, place: Place, faults: &mut Faults<'_>) {
+        self.out.stopped = Some(place.line);
+        self.out.capped = true;
+        faults.push(place, too_many_separators());
     }
 
     /// Takes one event of a document. An error ends the reading.
