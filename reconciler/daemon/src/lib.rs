@@ -4,3 +4,9 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+
+mod clock;
+mod retry;
+mod source;
+mod watch;
+mod workers;
