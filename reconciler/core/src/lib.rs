@@ -11,3 +11,6 @@ extern crate alloc;
 extern crate std;
 
 pub mod io;
+pub mod machine;
+pub mod plan;
+pub mod policy;
