@@ -5,8 +5,12 @@
 
 pub mod api;
 
+mod board;
 mod clock;
+mod overrides;
+mod removal;
 mod retry;
+mod shell;
 mod source;
 mod watch;
 mod workers;

@@ -82,7 +82,10 @@ fn groups_of(peer: Peer) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    const ACCESS: Access = Access { read: Some(60_001), write: Some(60_002) };
+    const ACCESS: Access = Access {
+        read: Some(60_001),
+        write: Some(60_002),
+    };
 
     fn right(uid: u32, gid: u32) -> Right {
         ACCESS.right(Peer { uid, gid })
@@ -92,7 +95,13 @@ mod tests {
     fn root_may_do_everything_and_a_stranger_nothing() {
         assert_eq!(right(0, 0), Right::Write);
         assert_eq!(right(60_000, 60_000), Right::Nothing);
-        assert_eq!(Access::default().right(Peer { uid: 60_000, gid: 0 }), Right::Nothing);
+        assert_eq!(
+            Access::default().right(Peer {
+                uid: 60_000,
+                gid: 0
+            }),
+            Right::Nothing
+        );
     }
 
     #[test]
@@ -105,18 +114,38 @@ mod tests {
     #[test]
     fn groups_of_the_user_database_count() {
         // `getgrouplist` of a user that every Debian has.
-        let Ok(Some(user)) = User::from_name("nobody") else { return };
-        let access = Access { read: Some(user.gid.as_raw()), write: None };
-        let peer = Peer { uid: user.uid.as_raw(), gid: 60_009 };
-        let member = groups_of(Peer { gid: user.gid.as_raw(), ..peer });
+        let Ok(Some(user)) = User::from_name("nobody") else {
+            return;
+        };
+        let access = Access {
+            read: Some(user.gid.as_raw()),
+            write: None,
+        };
+        let peer = Peer {
+            uid: user.uid.as_raw(),
+            gid: 60_009,
+        };
+        let member = groups_of(Peer {
+            gid: user.gid.as_raw(),
+            ..peer
+        });
         assert!(member.contains(&user.gid.as_raw()));
-        assert_eq!(access.right(Peer { gid: user.gid.as_raw(), ..peer }), Right::Read);
+        assert_eq!(
+            access.right(Peer {
+                gid: user.gid.as_raw(),
+                ..peer
+            }),
+            Right::Read
+        );
     }
 
     #[test]
     fn the_socket_file_is_roots_alone_unless_a_group_was_named() {
         assert_eq!(Access::default().socket_mode(), (0o600, None));
-        let one = Access { read: Some(5), write: None };
+        let one = Access {
+            read: Some(5),
+            write: None,
+        };
         assert_eq!(one.socket_mode(), (0o660, Some(5)));
         assert_eq!(ACCESS.socket_mode(), (0o666, None));
     }

@@ -80,7 +80,10 @@ impl Reader {
     pub(crate) fn read(&mut self, mut give: impl FnMut(LogLine) -> bool) -> io::Result<()> {
         let first = self.tails.is_empty();
         self.find_processes()?;
-        let since = self.ask.since_ms.map_or(i128::MIN, |ms| i128::from(ms) * 1_000_000);
+        let since = self
+            .ask
+            .since_ms
+            .map_or(i128::MIN, |ms| i128::from(ms) * 1_000_000);
         let keep = self.ask.tail.filter(|_| first);
         // Bound: what the limits of the logs leave on disk; with `tail` only the newest.
         let mut lines: VecDeque<Timed> = VecDeque::new();
@@ -116,7 +119,12 @@ impl Reader {
             let Some(process) = name.to_str().and_then(process_of) else {
                 continue;
             };
-            if self.ask.process.as_ref().is_none_or(|only| *only == process) {
+            if self
+                .ask
+                .process
+                .as_ref()
+                .is_none_or(|only| *only == process)
+            {
                 let tail = || Tail::new(process.clone());
                 self.tails.entry(process.clone()).or_insert_with(tail);
             }
@@ -153,7 +161,10 @@ impl Tail {
             // The file we stood in was rotated away for good: go on behind its last record.
             (None, Some(_)) => {
                 let newest = self.newest;
-                files.into_iter().filter(|(first, _, _)| *first > newest).collect()
+                files
+                    .into_iter()
+                    .filter(|(first, _, _)| *first > newest)
+                    .collect()
             }
         };
         for (_, inode, file) in next {
@@ -211,7 +222,8 @@ impl Tail {
             if read == 0 {
                 return Ok(());
             }
-            self.carry.extend_from_slice(chunk.get(..read).unwrap_or_default());
+            self.carry
+                .extend_from_slice(chunk.get(..read).unwrap_or_default());
             let carry = std::mem::take(&mut self.carry);
             let mut rest = carry.as_slice();
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -280,7 +292,13 @@ fn split(record: &[u8]) -> Option<Split<'_>> {
         b"F" => false,
         _ => return None,
     };
-    Some((at, nanos(at)?, stream, goes_on, parts.next().unwrap_or_default()))
+    Some((
+        at,
+        nanos(at)?,
+        stream,
+        goes_on,
+        parts.next().unwrap_or_default(),
+    ))
 }
 
 #[cfg(test)]
@@ -295,14 +313,21 @@ mod tests {
 
     impl Place {
         fn new() -> Self {
-            let dir = tempfile::Builder::new().prefix("rcd-logs-").tempdir().unwrap();
+            let dir = tempfile::Builder::new()
+                .prefix("rcd-logs-")
+                .tempdir()
+                .unwrap();
             Self { dir }
         }
 
         fn append(&self, file: &str, text: &str) {
             use std::io::Write as _;
             let path = self.dir.path().join(file);
-            let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
+            let mut file = fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .unwrap();
             file.write_all(text.as_bytes()).unwrap();
         }
 
@@ -337,7 +362,10 @@ mod tests {
         place.append("web.log.1", &record(20, "stdout", "F", "middle"));
         place.append("web.log.20260102", &record(10, "stdout", "F", "old"));
         place.append("other.txt", &record(1, "stdout", "F", "foreign"));
-        assert_eq!(texts(&mut place.reader(Ask::default())), ["old", "middle", "new"]);
+        assert_eq!(
+            texts(&mut place.reader(Ask::default())),
+            ["old", "middle", "new"]
+        );
     }
 
     #[test]
@@ -360,8 +388,16 @@ mod tests {
         place.append("web.log", &record(9, "stdout", "F", "end"));
         let mut lines = Vec::new();
         let mut reader = place.reader(Ask::default());
-        reader.read(|line| { lines.push(line); true }).unwrap();
-        assert_eq!(lines.iter().map(|line| line.partial).collect::<Vec<_>>(), [true, false]);
+        reader
+            .read(|line| {
+                lines.push(line);
+                true
+            })
+            .unwrap();
+        assert_eq!(
+            lines.iter().map(|line| line.partial).collect::<Vec<_>>(),
+            [true, false]
+        );
         assert_eq!(lines[0].text.len(), LINE_BYTES_MAX);
         assert!(lines[1].text.ends_with("xend"));
     }
@@ -403,18 +439,34 @@ mod tests {
     fn tail_and_since_and_process_choose() {
         let place = Place::new();
         for second in 0..10 {
-            place.append("web.log", &record(second, "stdout", "F", &format!("w{second}")));
-            place.append("db.log", &record(second + 20, "stdout", "F", &format!("d{second}")));
+            place.append(
+                "web.log",
+                &record(second, "stdout", "F", &format!("w{second}")),
+            );
+            place.append(
+                "db.log",
+                &record(second + 20, "stdout", "F", &format!("d{second}")),
+            );
         }
-        let tail = |tail| Ask { tail: Some(tail), ..Ask::default() };
+        let tail = |tail| Ask {
+            tail: Some(tail),
+            ..Ask::default()
+        };
         assert_eq!(texts(&mut place.reader(tail(2))), ["d8", "d9"]);
         assert_eq!(texts(&mut place.reader(tail(0))), [""; 0]);
         let web = Some(ProcessName::new("web").unwrap());
-        let mut reader = place.reader(Ask { process: web.clone(), ..tail(1) });
+        let mut reader = place.reader(Ask {
+            process: web.clone(),
+            ..tail(1)
+        });
         assert_eq!(texts(&mut reader), ["w9"]);
         let at = nanos("2026-01-02T03:04:08Z").unwrap() / 1_000_000;
         let since_ms = Some(u64::try_from(at).unwrap());
-        let mut reader = place.reader(Ask { process: web, since_ms, tail: None });
+        let mut reader = place.reader(Ask {
+            process: web,
+            since_ms,
+            tail: None,
+        });
         assert_eq!(texts(&mut reader), ["w8", "w9"]);
         // What is added later is followed whatever `tail` said.
         place.append("web.log", &record(40, "stdout", "F", "later"));
@@ -429,7 +481,10 @@ mod tests {
         bytes.extend_from_slice(b"2026-01-02T03:04:05Z stdout F a\xff\x00b\n");
         bytes.extend_from_slice(b"2026-01-02T03:04:05Z stdout F\n");
         fs::write(path, bytes).unwrap();
-        assert_eq!(texts(&mut place.reader(Ask::default())), ["a\u{fffd}\0b", ""]);
+        assert_eq!(
+            texts(&mut place.reader(Ask::default())),
+            ["a\u{fffd}\0b", ""]
+        );
     }
 
     #[test]
@@ -438,6 +493,11 @@ mod tests {
         let outside = tempfile::NamedTempFile::new().unwrap();
         fs::write(outside.path(), record(1, "stdout", "F", "secret")).unwrap();
         std::os::unix::fs::symlink(outside.path(), place.dir.path().join("web.log")).unwrap();
-        assert!(place.reader(Ask::default()).read(|_| panic!("read")).is_err());
+        assert!(
+            place
+                .reader(Ask::default())
+                .read(|_| panic!("read"))
+                .is_err()
+        );
     }
 }

@@ -46,7 +46,7 @@ impl Place {
         let renamed = renamed.iter().map(ToString::to_string).collect();
         let seen = look(self.dir.path());
         self.source
-            .digest(seen, &renamed, self.at_ms)
+            .take_in(seen, &renamed, self.at_ms)
             .outcome
             .unwrap()
     }
