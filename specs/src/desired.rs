@@ -7,6 +7,9 @@
 //!
 //! Not `Serialize` on purpose: what crosses a boundary has its own wire type there.
 
+mod digest;
+pub(crate) mod view;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Generation, Key, ProcessName, VolumeName};

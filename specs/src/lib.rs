@@ -7,8 +7,19 @@
 //! edit costs), [`status`] and [`event`] (what people read).
 #![forbid(unsafe_code)]
 
+pub mod change;
+pub mod config;
 pub mod desired;
+pub mod diagnostic;
 pub mod event;
+pub mod explain;
+mod fields;
 pub mod id;
+pub mod parse;
+pub mod policy;
+pub mod resolve;
+pub mod schema;
+pub mod spec;
 pub mod status;
 pub mod units;
+pub mod validate;
