@@ -13,6 +13,7 @@ extern crate alloc;
 mod driver;
 mod error;
 mod fact;
+mod files;
 mod observed;
 mod ownership;
 mod step;
@@ -20,6 +21,7 @@ mod step;
 pub use driver::{Deadline, Driver, Scope, Wake, WakeReason};
 pub use error::{Outcome, StepError, StepFailure};
 pub use fact::{Fact, Gap};
+pub use files::files_mark;
 pub use observed::{
     Bundle, Cgroup, ContainerObserved, ExitStatus, Init, Life, LimitsObserved, MountObserved,
     Observed, ProcessId, ProcessObserved, ProcessState, Run, Shim, UsageObserved,

@@ -61,6 +61,10 @@ pub struct Bundle {
     pub created_ms: u64,
     /// It was made under this boot of the host. False for what a reboot left behind.
     pub this_boot: bool,
+    /// An init was made in this life at some time. *Law: a life has one init; when that is
+    /// gone the life is over.* Without this, a life whose init ended and one whose init is
+    /// still to be made look the same once their supervisor is gone.
+    pub launched: bool,
 }
 
 /// The cgroup of one life.
@@ -166,7 +170,7 @@ pub struct ProcessObserved {
     pub state: ProcessState,
     /// How the run before the present one, or the last one, ended.
     pub last_exit: Option<Run>,
-    /// Digest over the files (`OnChange::Restart` ones) it was started with.
+    /// [`crate::files_mark`] of what it was started with or last signalled about.
     pub files: Digest,
 }
 

@@ -82,7 +82,7 @@ pub enum Action {
         name: ProcessName,
         /// The signal.
         signal: Signal,
-        /// Digest of the files that the signal announces.
+        /// [`crate::files_mark`] that the process reports from now on.
         files: Digest,
     },
     /// Forgets a process that is no longer wanted and has ended.

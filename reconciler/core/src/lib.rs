@@ -10,7 +10,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod backoff;
+mod diff;
+pub mod explain;
 pub mod io;
 pub mod machine;
+pub mod order;
 pub mod plan;
 pub mod policy;
+mod queue;
+mod status;

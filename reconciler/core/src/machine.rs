@@ -8,122 +8,358 @@
 //! [`Input::Intents`] with every head, [`Input::Woke`] with [`Cause::Boot`]. Before that
 //! last one nothing is looked at.
 //!
+//! ```text
+//!            ┌─────────── due ◀── hint, edit, retry, resync ───────────┐
+//!            ▼                                                         │
+//!  queue ─▶ observe ─▶ records ─▶ plan ─▶ first stage, step by step ─▶ again
+//!                                   └─▶ nothing to do: status, sleep ──┘
+//! ```
+//!
+//! *Laws.* One round at a time for a key; rounds of different keys do not wait for each
+//! other beyond the bound on how many are in hand. No step on a life before its
+//! [`crate::io::Record::LifeBegins`] is durable; no [`crate::io::Record::LifeEnded`] before
+//! a complete look, asked for after the last step on it, found nothing. What is remembered
+//! of the host between looks serves events and delays, never a decision about what to do.
+//!
 //! A container's `ttl` counts from the first acceptance of its key, which the store knows:
 //! the shell asks [`crate::policy::expires_ms`] and hands in [`Intent::Deleted`] when that
 //! time has come.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use driver_api::ContainerObserved;
-use specs::id::{Generation, Incarnation, Key};
+use driver_api::{ContainerObserved, Observed};
+use specs::id::{Incarnation, Key};
 use specs::status::Status;
-use specs::units::Millis;
 
-use crate::io::{Effect, Input, Intent, Mode, Now};
-use crate::plan::Plan;
+use crate::io::{Cause, Effect, Input, Intent, Mode, Now, Ticket};
+use crate::plan::{Plan, plan};
+use crate::queue::Queue;
 
-/// What a machine begins with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MachineConfig {
-    /// Most keys in hand at once; at least 1.
-    pub concurrency: usize,
-    /// Each key is looked at at least this often.
-    pub resync: Millis,
-    /// Delay after the first failure of a container's step.
-    pub retry_initial: Millis,
-    /// Longest delay between tries.
-    pub retry_max: Millis,
-    /// The lowest incarnation never given out: the store's highest, plus one.
-    pub next_incarnation: Incarnation,
-    /// Lives that may have left objects on the host, as the store has them.
-    pub lives: Vec<(Key, Incarnation, Generation)>,
-    /// What may be destroyed until the first [`Input::Mode`].
-    pub mode: Mode,
-}
+mod config;
+mod host;
+mod report;
+mod round;
+mod slot;
+mod tell;
+mod tries;
 
-/// What a start found, once every key was looked at and had its first round.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BootReport {
-    /// Containers found alive and kept.
-    pub adopted: u64,
-    /// Containers found alive that the start made anew.
-    pub restarted: u64,
-    /// Containers that could not be read.
-    pub unknown: u64,
-}
+pub use config::{BootReport, MachineConfig};
+use slot::Slot;
 
 /// The daemon as a value.
 #[derive(Debug)]
 pub struct Machine {
+    desk: Desk,
+    slots: BTreeMap<Key, Slot>,
+}
+
+/// What all keys share.
+#[derive(Debug)]
+struct Desk {
     config: MachineConfig,
-    intents: BTreeMap<Key, Intent>,
+    mode: Mode,
+    now: Now,
+    /// Wall clock minus `CLOCK_BOOTTIME`, for display.
+    boot_at_wall_ms: u64,
+    queue: Queue,
     effects: VecDeque<Effect>,
+    /// Unanswered, with the key that asked; none for the host.
+    tickets: BTreeMap<Ticket, Option<Key>>,
+    last_ticket: Ticket,
+    next_incarnation: Incarnation,
+    /// Keys in a round.
+    in_hand: usize,
+    /// Keys of which nothing is left, to be dropped.
+    forgotten: Vec<Key>,
+    boot: Boot,
+    /// When the host is looked at next, or the look that is under way.
+    host: HostLook,
+}
+
+#[derive(Debug)]
+struct Boot {
+    begun: bool,
+    /// Keys without a first plan; none until the host was looked at.
+    left: Option<BTreeSet<Key>>,
+    report: BootReport,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum HostLook {
+    Never,
+    Asked { ticket: Ticket, again: bool },
+    Due(u64),
 }
 
 impl Machine {
     /// Returns a machine that has seen nothing yet.
     #[must_use]
     pub fn new(config: MachineConfig) -> Self {
-        Self {
-            config,
-            intents: BTreeMap::new(),
-            effects: VecDeque::new(),
+        let mut slots: BTreeMap<Key, Slot> = BTreeMap::new();
+        for (key, incarnation, generation) in &config.lives {
+            let slot = slots
+                .entry(key.clone())
+                .or_insert_with(|| Slot::new(Intent::Gone));
+            slot.recorded.insert(*incarnation, *generation);
         }
+        let highest = config
+            .lives
+            .iter()
+            .map(|(_, incarnation, _)| incarnation.next())
+            .max();
+        let desk = Desk {
+            mode: config.mode,
+            now: Now::default(),
+            boot_at_wall_ms: 0,
+            queue: Queue::default(),
+            effects: VecDeque::new(),
+            tickets: BTreeMap::new(),
+            last_ticket: Ticket(0),
+            next_incarnation: config.next_incarnation.max(highest.unwrap_or_default()),
+            in_hand: 0,
+            forgotten: Vec::new(),
+            boot: Boot {
+                begun: false,
+                left: None,
+                report: BootReport::default(),
+            },
+            host: HostLook::Never,
+            config,
+        };
+        Self { desk, slots }
     }
 
     /// Takes one input.
-    pub fn input(&mut self, input: Input, _now: Now) {
+    pub fn input(&mut self, input: Input, now: Now) {
+        self.desk.tell_time(now);
         match input {
-            Input::Intents(changed) => self.intents.extend(changed),
-            Input::Mode(mode) => self.config.mode = mode,
-            _ => {}
+            Input::Intents(changed) => {
+                for (key, intent) in changed {
+                    self.intend(key, intent);
+                }
+            }
+            Input::Mode(mode) => self.set_mode(mode),
+            Input::Woke {
+                key: Some(key),
+                cause,
+            } => self.wake(&key, cause),
+            Input::Woke { key: None, cause } => self.wake_all(cause),
+            Input::Observed(ticket, observed) => self.observed_by(ticket, *observed),
+            Input::Executed(ticket, result) => {
+                let Some(key) = self.desk.tickets.remove(&ticket).flatten() else {
+                    return;
+                };
+                if let Some(slot) = self.slots.get_mut(&key) {
+                    self.desk.executed(&key, slot, ticket, result);
+                }
+            }
+            Input::Appended(ticket, result) => {
+                let Some(key) = self.desk.tickets.remove(&ticket).flatten() else {
+                    return;
+                };
+                if let Some(slot) = self.slots.get_mut(&key) {
+                    self.desk.appended(&key, slot, ticket, result);
+                }
+            }
+            Input::RetryAt {
+                key,
+                process,
+                delay,
+            } => {
+                if let Some(slot) = self.slots.get_mut(&key) {
+                    self.desk.retry_at(&key, slot, process.as_ref(), delay);
+                }
+            }
+            Input::Tick => {}
         }
+        self.pump();
     }
 
     /// Returns the next effect, if there is any.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.desk.effects.pop_front()
     }
 
     /// Returns when [`Input::Tick`] is due, in milliseconds of `CLOCK_BOOTTIME`.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        None
+        let host = match self.desk.host {
+            HostLook::Due(at_ms) => Some(at_ms),
+            HostLook::Never | HostLook::Asked { .. } => None,
+        };
+        let free = self.desk.boot.left.is_some() && self.desk.in_hand < self.desk.bound();
+        let key = free.then(|| self.desk.queue.next_due()).flatten();
+        [host, key].into_iter().flatten().min()
     }
 
     /// Returns the status of one key.
     #[must_use]
-    pub fn status(&self, _key: &Key) -> Option<&Status> {
-        None
+    pub fn status(&self, key: &Key) -> Option<&Status> {
+        self.slots.get(key)?.status.as_ref()
     }
 
     /// Returns every status, sorted by key.
     pub fn statuses(&self) -> impl Iterator<Item = &Status> {
-        [].into_iter()
+        self.slots.values().filter_map(|slot| slot.status.as_ref())
     }
 
     /// Returns what the host last said of one key.
     #[must_use]
-    pub fn observed(&self, _key: &Key) -> Option<&ContainerObserved> {
-        None
+    pub fn observed(&self, key: &Key) -> Option<&ContainerObserved> {
+        self.slots
+            .get(key)?
+            .view
+            .as_ref()
+            .map(|view| &view.observed)
     }
 
-    /// Returns what would be done to one key, from what the host last said.
+    /// Returns what would be done to one key, from what the host last said; nothing if the
+    /// host was not asked yet.
     #[must_use]
-    pub fn plan_for(&self, _key: &Key) -> Option<Plan> {
-        None
+    pub fn plan_for(&self, key: &Key) -> Option<Plan> {
+        self.preview(key, &self.slots.get(key)?.intent)
     }
 
-    /// Returns what would be done to one key if `intent` were its intent.
+    /// Returns what would be done to one key if `intent` were its intent; delays are left
+    /// out, since an edit ends them.
     #[must_use]
-    pub fn preview(&self, _key: &Key, _intent: &Intent) -> Option<Plan> {
-        None
+    pub fn preview(&self, key: &Key, intent: &Intent) -> Option<Plan> {
+        let now = self.desk.now.boot_ms;
+        let Some(slot) = self.slots.get(key) else {
+            let slot = Slot::new(Intent::Gone);
+            let policy = slot.policy(self.desk.mode, self.desk.next_incarnation, now);
+            let complete = matches!(self.desk.host, HostLook::Due(_));
+            return Some(plan(
+                key,
+                intent,
+                &ContainerObserved::default(),
+                complete,
+                &policy,
+            ));
+        };
+        let view = slot.view.as_ref()?;
+        let mut policy = slot.policy(self.desk.mode, self.desk.next_incarnation, now);
+        if slot.intent != *intent {
+            policy.hold = crate::plan::Hold::default();
+            policy.former = slot.desired().cloned();
+        }
+        Some(plan(key, intent, &view.observed, view.complete, &policy))
     }
 
-    /// Returns what the start found, once that is known.
+    /// Returns what the start found, once every key was looked at and had its first round.
     #[must_use]
     pub fn boot_report(&self) -> Option<BootReport> {
-        None
+        let over = self.desk.boot.left.as_ref().is_some_and(BTreeSet::is_empty);
+        over.then_some(self.desk.boot.report)
     }
+
+    fn intend(&mut self, key: Key, intent: Intent) {
+        let now = self.desk.now.boot_ms;
+        let slot = self
+            .slots
+            .entry(key.clone())
+            .or_insert_with(|| Slot::new(Intent::Gone));
+        if slot.intent == intent {
+            return;
+        }
+        let before = slot.desired().cloned();
+        let edited =
+            before.as_ref() != intent_desired(&intent) || !same_kind(&slot.intent, &intent);
+        slot.intent = intent;
+        if edited {
+            slot.cleaned = false;
+            slot.former = before.or(slot.former.take());
+            slot.forgive(now);
+        }
+        self.desk.tell_status_only(slot);
+        self.desk.wake_slot(&key, slot, now, Cause::Intent);
+    }
+
+    fn set_mode(&mut self, mode: Mode) {
+        if core::mem::replace(&mut self.desk.mode, mode) == mode {
+            return;
+        }
+        let now = self.desk.now.boot_ms;
+        for (key, slot) in &mut self.slots {
+            self.desk.wake_slot(key, slot, now, Cause::Intent);
+        }
+    }
+
+    fn wake(&mut self, key: &Key, cause: Cause) {
+        let now = self.desk.now.boot_ms;
+        let slot = self
+            .slots
+            .entry(key.clone())
+            .or_insert_with(|| Slot::new(Intent::Gone));
+        let at = match cause {
+            Cause::Person => {
+                slot.forgive(now);
+                now
+            }
+            Cause::Wake => slot.looks.take(now),
+            _ => now,
+        };
+        self.desk.wake_slot(key, slot, at, cause);
+    }
+
+    fn wake_all(&mut self, cause: Cause) {
+        self.desk.boot.begun |= cause == Cause::Boot;
+        if cause == Cause::Person {
+            for slot in self.slots.values_mut() {
+                slot.forgive(self.desk.now.boot_ms);
+            }
+        }
+        if self.desk.boot.begun {
+            self.desk.look_at_host();
+        }
+    }
+
+    fn observed_by(&mut self, ticket: Ticket, observed: Observed) {
+        match self.desk.tickets.remove(&ticket) {
+            Some(Some(key)) => {
+                if let Some(slot) = self.slots.get_mut(&key) {
+                    self.desk.observed(&key, slot, ticket, observed);
+                }
+            }
+            Some(None) => self.host_observed(ticket, observed),
+            None => {}
+        }
+    }
+
+    /// Begins rounds while keys are due and hands are free.
+    fn pump(&mut self) {
+        let now = self.desk.now.boot_ms;
+        if matches!(self.desk.host, HostLook::Due(at_ms) if at_ms <= now) {
+            self.desk.look_at_host();
+        }
+        if self.desk.boot.left.is_none() {
+            return;
+        }
+        while self.desk.in_hand < self.desk.bound() {
+            let Some((key, cause)) = self.desk.queue.pop(now) else {
+                break;
+            };
+            let Some(slot) = self.slots.get_mut(&key) else {
+                continue;
+            };
+            self.desk.begin(&key, slot, cause);
+        }
+        for key in core::mem::take(&mut self.desk.forgotten) {
+            self.slots.remove(&key);
+            self.desk.queue.remove(&key);
+        }
+    }
+}
+
+fn intent_desired(intent: &Intent) -> Option<&alloc::sync::Arc<specs::desired::Desired>> {
+    match intent {
+        Intent::Present(wanted) => Some(&wanted.desired),
+        Intent::Deleted { last } => last.as_ref(),
+        Intent::Gone => None,
+    }
+}
+
+fn same_kind(one: &Intent, other: &Intent) -> bool {
+    core::mem::discriminant(one) == core::mem::discriminant(other)
 }

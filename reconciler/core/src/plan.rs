@@ -8,16 +8,27 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use driver_api::{Action, ExitStatus, Step};
+use driver_api::{Action, ContainerObserved, Step};
 use specs::desired::Desired;
-use specs::id::{Generation, Incarnation, ProcessName};
+use specs::id::{Generation, Incarnation, Key, ProcessName};
 
-use crate::io::Mode;
+use crate::io::{Intent, Mode};
+use crate::{explain, order};
+
+mod drift;
+mod end;
+mod keep;
+mod make;
+mod subject;
+
+pub use drift::{Class, Drift, LimitDrift, Reason};
+
+use subject::Subject;
 
 /// What to do to one key, over all its lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In order; steps of one stage do not depend on each other.
+    /// In order.
     pub stages: Vec<Stage>,
     /// What cannot be decided or done now.
     pub blocked: Vec<Blocked>,
@@ -27,10 +38,11 @@ pub struct Plan {
     pub life: Option<Incarnation>,
 }
 
-/// Steps that may be done in any order, and what is waited for beside them.
+/// What may be done before looking again, and what is waited for beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stage {
-    /// What to do.
+    /// What to do, in this order. Steps on different lives do not depend on each other; a
+    /// failed one lets the later ones on its own life wait.
     pub steps: Vec<Planned>,
     /// Long work already begun that must be seen to end before the next stage.
     pub awaits: Vec<Await>,
@@ -43,109 +55,6 @@ pub struct Planned {
     pub step: Step,
     /// Why.
     pub reason: Reason,
-}
-
-/// Why a step is planned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
-    /// What it costs the container.
-    pub class: Class,
-    /// The difference that it removes.
-    pub drift: Drift,
-}
-
-/// What a step costs the container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// Processes stay.
-    Live,
-    /// One process is started, stopped or restarted.
-    Process,
-    /// The container is made anew.
-    Recreate,
-    /// The container is made.
-    Create,
-    /// The host drifted from what stood already; processes stay.
-    Repair,
-    /// The container goes.
-    Delete,
-    /// Nobody wants it, and its mark says that it is ours.
-    Prune,
-}
-
-/// One difference between what is wanted and what is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Drift {
-    /// The container is not there.
-    Missing,
-    /// It is being made, and this is the next part.
-    Unfinished,
-    /// Its init has ended.
-    InitDead,
-    /// It was made from another specification of what cannot change in a life.
-    Changed,
-    /// It was made under an earlier boot of the host.
-    Rebooted,
-    /// A newer life takes its place.
-    Superseded,
-    /// It is not complete and no longer fits.
-    Leftover,
-    /// Its specification was removed.
-    Deleted,
-    /// Nobody wants it.
-    Orphan,
-    /// Its supervisor is gone while its init lives.
-    ShimGone,
-    /// Its cgroup is gone.
-    CgroupGone,
-    /// Its cgroup is missing in some hierarchy.
-    CgroupPartial,
-    /// Its init is outside its cgroup.
-    InitMoved,
-    /// Limits differ.
-    Limits(Vec<LimitDrift>),
-    /// A mount is gone.
-    MountLost(String),
-    /// A mount's read-only flag differs.
-    MountMode {
-        /// Path inside the root.
-        path: String,
-        /// The wanted flag.
-        read_only: bool,
-    },
-    /// The loopback link is down.
-    LoopbackDown,
-    /// Files differ from what they shall hold.
-    Files(Vec<String>),
-    /// A process was never started in this life.
-    ProcessMissing,
-    /// A process has ended and its policy starts it again.
-    ProcessEnded(ExitStatus),
-    /// A process was ended on our word and is wanted again.
-    ProcessWanted,
-    /// A process was started from another specification.
-    ProcessChanged,
-    /// A person asked for a restart.
-    RestartAsked,
-    /// Files that a process must be restarted for differ from those it was started with.
-    ProcessFiles,
-    /// Files that a process is told of by a signal have changed.
-    SignalFiles,
-    /// A process is wanted no more.
-    ProcessExtra,
-    /// The container shall be stopped.
-    Stopped,
-}
-
-/// One limit that differs, in words.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LimitDrift {
-    /// Name as in the specification.
-    pub field: &'static str,
-    /// As read back.
-    pub from: String,
-    /// As wanted.
-    pub to: String,
 }
 
 /// Long work already begun.
@@ -237,11 +146,147 @@ pub struct StepKey {
     pub subject: String,
 }
 
+/// Returns what to do to one key.
+///
+/// *Law:* same arguments, same plan, byte for byte; a container that is as it shall be gives
+/// the empty plan. Nothing is created, killed, deleted or released on what is unknown:
+/// `complete` says whether every place that could hold a life of this key was listed.
+#[must_use]
+pub fn plan(
+    key: &Key,
+    intent: &Intent,
+    observed: &ContainerObserved,
+    complete: bool,
+    policy: &PlanPolicy,
+) -> Plan {
+    let subject = |desired| Subject {
+        key,
+        desired,
+        observed,
+        complete,
+        policy,
+    };
+    match intent {
+        Intent::Present(wanted) if wanted.desired.suspend => {
+            suspended(present(&subject(Some(&wanted.desired)), &wanted.desired))
+        }
+        Intent::Present(wanted) => present(&subject(Some(&wanted.desired)), &wanted.desired),
+        Intent::Deleted { last } => unwanted(&subject(last.as_ref()), &Drift::Deleted),
+        Intent::Gone => unwanted(&subject(None), &Drift::Orphan),
+    }
+}
+
+fn present(subject: &Subject<'_>, desired: &Arc<Desired>) -> Plan {
+    let digests = crate::diff::Digests::of(desired);
+    let lives = &subject.observed.lives;
+    let choice = crate::policy::choose(lives, &digests.container, desired.run);
+    let mut plan = Plan {
+        life: choice.kept,
+        ..Plan::default()
+    };
+    plan.blocked
+        .extend(choice.gaps.iter().map(Blocked::unknown));
+
+    let ended = end::end_lives(subject, &choice.ended, &mut plan.blocked);
+    let kept = choice
+        .kept
+        .and_then(|kept| lives.get(&kept).map(|life| (kept, life)));
+    let afresh = choice.ended.values().any(Drift::is_made_anew);
+    let class = if afresh {
+        Class::Recreate
+    } else {
+        Class::Create
+    };
+    let made = match kept {
+        Some((kept, life)) if life.init.known().is_some() => {
+            // It lives already: nothing of it waits for the end of another.
+            let stages = keep::keep(subject, desired, &digests, (kept, life), &mut plan);
+            let stages = order::release(stages, subject.policy, &mut plan.blocked);
+            let others = order::in_turn([ended.stop, ended.clean]);
+            let others = order::release(others, subject.policy, &mut plan.blocked);
+            plan.stages = order::abreast([stages, others]);
+            return plan.sorted();
+        }
+        Some((_, life)) if life.init.gap().is_some() => Vec::new(),
+        _ if !choice.gaps.is_empty() || ended.may_live => Vec::new(),
+        _ if !subject.complete => {
+            plan.blocked.push(subject.unlisted());
+            Vec::new()
+        }
+        Some((kept, life)) => make::make(subject, desired, (kept, Some(life)), class, &mut plan),
+        None if desired.run == specs::desired::Run::Stopped => Vec::new(),
+        None => {
+            let next = subject.policy.next_incarnation;
+            plan.life = Some(next);
+            make::make(subject, desired, (next, None), class, &mut plan)
+        }
+    };
+    let stages = order::in_turn([ended.stop, order::abreast([ended.clean, made])]);
+    plan.stages = order::release(stages, subject.policy, &mut plan.blocked);
+    plan.sorted()
+}
+
+fn unwanted(subject: &Subject<'_>, why: &Drift) -> Plan {
+    let mut plan = Plan::default();
+    let lives = &subject.observed.lives;
+    let orphan = *why == Drift::Orphan;
+    if orphan && !lives.is_empty() && !(subject.policy.mode.prune && subject.complete) {
+        plan.blocked.push(Blocked {
+            on: String::from("a whole listing of every source"),
+            why: explain::not_pruned(subject.key),
+            kind: Obstacle::Withheld,
+        });
+        return plan;
+    }
+    let every = lives
+        .keys()
+        .map(|incarnation| (*incarnation, why.clone()))
+        .collect();
+    let ended = end::end_lives(subject, &every, &mut plan.blocked);
+    let stages = order::in_turn([ended.stop, ended.clean]);
+    plan.stages = order::release(stages, subject.policy, &mut plan.blocked);
+    plan.sorted()
+}
+
+/// *Law:* a suspended container is left exactly as it is; what differs is told.
+fn suspended(would: Plan) -> Plan {
+    let drifts = would
+        .steps()
+        .map(|planned| Note(explain::suspended_drift(planned)));
+    let mut notes: Vec<Note> = drifts.collect();
+    notes.extend(would.notes.iter().cloned());
+    notes.dedup();
+    Plan {
+        life: would.life,
+        notes,
+        ..Plan::default()
+    }
+}
+
+impl Blocked {
+    /// Returns the obstacle that a gap is.
+    pub(crate) fn unknown(gap: &driver_api::Gap) -> Self {
+        Self {
+            on: gap.what.clone(),
+            why: gap.why.clone(),
+            kind: Obstacle::Unknown,
+        }
+    }
+}
+
 impl Plan {
     /// Returns whether nothing is to do, awaited or blocked.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.stages.is_empty() && self.blocked.is_empty()
+    }
+
+    fn sorted(mut self) -> Self {
+        self.blocked.sort();
+        self.blocked.dedup();
+        self.notes.sort();
+        self.notes.dedup();
+        self
     }
 
     /// Returns every step in order.

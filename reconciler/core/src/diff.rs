@@ -1,0 +1,218 @@
+//! What differs between the wanted and the observed, one kind of thing at a time.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use driver_api::{Fact, Gap, LimitsObserved, MountObserved, files_mark};
+use specs::desired::{Desired, File, Limits, MountSource, OnChange, Process};
+use specs::id::{Digest, ProcessName};
+use specs::units::{Bytes, CpuSet, MilliCpu, Signal};
+
+use crate::plan::LimitDrift;
+
+/// Page sizes of the kernels this runs on: a memory limit is rounded down to one
+/// (`mm/page_counter.c`).
+const PAGE_BYTES: [u64; 3] = [4096, 16384, 65536];
+
+/// The kernel's weight when none was set (`cgroup-v2.rst`).
+const CPU_WEIGHT_DEFAULT: u16 = 100;
+
+/// How the limits of a cgroup compare with the wanted ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LimitsDiff {
+    /// Read back and different.
+    pub(crate) differ: Vec<LimitDrift>,
+    /// Wanted, and this host has no such control.
+    pub(crate) impossible: Vec<&'static str>,
+    /// Not limited on this host although the default would be; told, not fought.
+    pub(crate) unenforced: Vec<&'static str>,
+    /// Not readable.
+    pub(crate) gaps: Vec<Gap>,
+}
+
+impl LimitsDiff {
+    fn field<T: PartialEq>(
+        &mut self,
+        field: &'static str,
+        seen: &Fact<Option<T>>,
+        wanted: &Option<T>,
+        same: impl Fn(&Option<T>, &Option<T>) -> bool,
+        words: impl Fn(&T) -> String,
+    ) {
+        let say = |value: &Option<T>| value.as_ref().map_or_else(|| "none".into(), &words);
+        match seen {
+            Fact::Known(value) if same(value, wanted) => {}
+            Fact::Known(value) => {
+                self.differ.push(LimitDrift {
+                    field,
+                    from: say(value),
+                    to: say(wanted),
+                });
+            }
+            Fact::Absent if wanted.is_some() => self.impossible.push(field),
+            Fact::Absent => {}
+            Fact::Unknown(gap) => self.gaps.push(gap.clone()),
+        }
+    }
+}
+
+/// Compares what is enforced with what is wanted.
+pub(crate) fn limits(wanted: &Limits, seen: &LimitsObserved) -> LimitsDiff {
+    let mut diff = LimitsDiff::default();
+    let plain = |value: &u64| Bytes(*value).to_string();
+    let memory = wanted.memory.map(|bytes| bytes.0);
+    diff.field("memory", &seen.memory, &memory, same_bytes, plain);
+    if memory.is_some() {
+        let swap = Some(wanted.swap.0);
+        match &seen.swap {
+            Fact::Absent if wanted.swap.0 == 0 => diff.unenforced.push("swap"),
+            seen => diff.field("swap", seen, &swap, same_bytes, plain),
+        }
+    }
+    let low = wanted
+        .memory_low
+        .map(|bytes| bytes.0)
+        .filter(|bytes| *bytes > 0);
+    let same_low = |a: &Option<u64>, b: &Option<u64>| same_bytes(&a.filter(|v| *v > 0), b);
+    diff.field("memoryLow", &seen.memory_low, &low, same_low, plain);
+    let cpu = wanted.cpu.map(|cpu| cpu.0);
+    diff.field("cpu", &seen.cpu, &cpu, Option::eq, |value| {
+        MilliCpu(*value).to_string()
+    });
+    let same_weight = |a: &Option<u16>, b: &Option<u16>| {
+        a.unwrap_or(CPU_WEIGHT_DEFAULT) == b.unwrap_or(CPU_WEIGHT_DEFAULT)
+    };
+    let weight = wanted.cpu_weight;
+    diff.field(
+        "cpuWeight",
+        &seen.cpu_weight,
+        &weight,
+        same_weight,
+        u16::to_string,
+    );
+    let cpu_set = &wanted.cpu_set;
+    diff.field("cpuSet", &seen.cpu_set, cpu_set, Option::eq, |set| {
+        CpuSet(set.clone()).to_string()
+    });
+    diff.field("pids", &seen.pids, &wanted.pids, Option::eq, u32::to_string);
+    diff
+}
+
+/// *Law:* unlimited and a limit of 0 are different things.
+fn same_bytes(seen: &Option<u64>, wanted: &Option<u64>) -> bool {
+    match (seen, wanted) {
+        (None, None) => true,
+        (Some(seen), Some(wanted)) => {
+            seen == wanted || PAGE_BYTES.iter().any(|page| *seen == wanted / page * page)
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// How the mounts of a container compare with the wanted ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MountsDiff {
+    /// Paths with nothing mounted.
+    pub(crate) lost: Vec<String>,
+    /// Paths whose read-only flag differs, with the wanted one.
+    pub(crate) mode: Vec<(String, bool)>,
+    /// Differences that are told and left alone.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Compares a container's mount table with the wanted mounts.
+pub(crate) fn mounts(desired: &Desired, seen: &BTreeMap<String, MountObserved>) -> MountsDiff {
+    let mut diff = MountsDiff::default();
+    let wanted = &desired.container.mounts;
+    for mount in wanted {
+        let path = &mount.path;
+        let expected = wanted.iter().filter(|other| other.path == *path).count();
+        let Some(found) = seen.get(path) else {
+            diff.lost.push(path.clone());
+            continue;
+        };
+        if usize::try_from(found.stacked).is_ok_and(|stacked| stacked > expected) {
+            // What lies on top is not ours to unmount, and its flags say nothing of ours.
+            diff.notes
+                .push(format!("something was mounted over {path}"));
+            continue;
+        }
+        if matches!(mount.source, MountSource::Tmpfs { .. }) && found.fs_type != "tmpfs" {
+            diff.notes
+                .push(format!("{path} is {} instead of tmpfs", found.fs_type));
+            continue;
+        }
+        if found.read_only != mount.read_only {
+            diff.mode.push((path.clone(), mount.read_only));
+        }
+    }
+    diff
+}
+
+/// Returns the paths of files that do not hold what they shall, by whether they are of a
+/// kind that processes restart for.
+pub(crate) fn files(desired: &Desired, seen: &BTreeMap<String, Digest>) -> FilesDiff {
+    let differs = |file: &&File| seen.get(&file.path) != Some(&file.digest());
+    let paths: Vec<&File> = desired.files.iter().filter(differs).collect();
+    FilesDiff {
+        restart: paths.iter().any(|file| file.on_change == OnChange::Restart),
+        paths: paths.iter().map(|file| file.path.clone()).collect(),
+    }
+}
+
+/// Files that differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FilesDiff {
+    /// Their paths.
+    pub(crate) paths: Vec<String>,
+    /// Whether one of them is of a kind that processes restart for.
+    pub(crate) restart: bool,
+}
+
+/// The digests of a desired container, computed once for a plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Digests {
+    pub(crate) container: Digest,
+    pub(crate) files: Digest,
+    pub(crate) processes: BTreeMap<ProcessName, Digest>,
+    /// Signals that announce files; empty if there are no such files.
+    pub(crate) signals: Vec<Signal>,
+}
+
+impl Digests {
+    pub(crate) fn of(desired: &Desired) -> Self {
+        let digest = |(name, process): (&ProcessName, &Process)| (name.clone(), process.digest());
+        let mut signals: Vec<Signal> = desired
+            .files
+            .iter()
+            .filter_map(|file| match file.on_change {
+                OnChange::Signal(signal) => Some(signal),
+                OnChange::Restart | OnChange::Nothing => None,
+            })
+            .collect();
+        signals.sort_unstable();
+        signals.dedup();
+        Self {
+            container: desired.container.digest(),
+            files: files_mark(desired),
+            processes: desired.processes.iter().map(digest).collect(),
+            signals,
+        }
+    }
+
+    /// Returns whether a process must be restarted for its files.
+    pub(crate) fn restart_due(&self, mark: &Digest) -> bool {
+        half(mark, 0) != half(&self.files, 0)
+    }
+
+    /// Returns whether a process must be told of its files by a signal.
+    pub(crate) fn signal_due(&self, mark: &Digest) -> bool {
+        !self.signals.is_empty() && half(mark, 8) != half(&self.files, 8)
+    }
+}
+
+fn half(mark: &Digest, from: usize) -> Vec<u8> {
+    mark.0.iter().skip(from).take(8).copied().collect()
+}
