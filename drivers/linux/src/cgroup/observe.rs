@@ -1,0 +1,408 @@
+//! Reads a group: limits, use and events. A file that is not there is told apart from one
+//! that cannot be read.
+
+use std::io;
+use std::path::Path;
+
+use driver_api::{Cgroup, Fact, Gap, LimitsObserved, UsageObserved};
+use specs::desired::Limits;
+
+use super::numbers::{self, WEIGHT_DEFAULT};
+use super::{Dir, Group};
+use crate::error::gap;
+use crate::text;
+
+/// What the memory controller says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Hard limit.
+    pub(crate) max: Option<u64>,
+    /// Swap limit, version 2.
+    pub(crate) swap: Option<u64>,
+    /// Limit of memory and swap together, version 1.
+    pub(crate) sum: Option<u64>,
+    /// Whether swap is counted at all.
+    pub(crate) has_swap: bool,
+    /// Protected, version 2.
+    pub(crate) low: Option<u64>,
+    /// Bytes charged.
+    pub(crate) use_bytes: Option<u64>,
+    /// Kills for memory.
+    pub(crate) oom_kills: Option<u64>,
+}
+
+/// What the cpu controller says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cpu {
+    /// Quota and period, microseconds, when there is a quota.
+    pub(crate) quota: Option<(u64, u64)>,
+    /// Period, microseconds.
+    pub(crate) period: Option<u64>,
+    /// Weight, 1 to 10000.
+    pub(crate) weight: Option<u16>,
+}
+
+/// What the cpuset controller says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CpuSet {
+    /// Written here; empty on version 2 when nothing was.
+    pub(crate) own: Vec<(u32, u32)>,
+    /// What the parent could give.
+    pub(crate) parent: Vec<(u32, u32)>,
+}
+
+fn bad(file: &str, text: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{file} reads {:?}", text.trim()),
+    )
+}
+
+/// Reads a file that holds one number or `max`: not there, no limit, or a limit.
+fn number(dir: &Path, file: &str) -> io::Result<Option<Option<u64>>> {
+    let Some(found) = text::read(&dir.join(file))? else {
+        return Ok(None);
+    };
+    match found.trim() {
+        "max" | "-1" => Ok(Some(None)),
+        digits => digits
+            .parse()
+            .map(|value| Some(Some(value)))
+            .map_err(|_| bad(file, &found)),
+    }
+}
+
+/// Reads one line of a flat keyed file.
+fn keyed(dir: &Path, file: &str, key: &str) -> io::Result<Option<u64>> {
+    let Some(found) = text::read(&dir.join(file))? else {
+        return Ok(None);
+    };
+    let line = found
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    line.map(|value| value.trim().parse().map_err(|_| bad(file, &found)))
+        .transpose()
+}
+
+/// Reads the memory controller.
+pub(crate) fn memory(dir: &Dir) -> io::Result<Memory> {
+    let path = dir.path.as_path();
+    if dir.unified {
+        let swap = number(path, "memory.swap.max")?;
+        return Ok(Memory {
+            max: number(path, "memory.max")?.flatten(),
+            has_swap: swap.is_some(),
+            swap: swap.flatten(),
+            sum: None,
+            low: number(path, "memory.low")?.flatten(),
+            use_bytes: number(path, "memory.current")?.flatten(),
+            oom_kills: keyed(path, "memory.events", "oom_kill")?,
+        });
+    }
+    let limited = |value: Option<Option<u64>>| {
+        value
+            .flatten()
+            .filter(|bytes| !numbers::is_unlimited(*bytes))
+    };
+    let sum = number(path, "memory.memsw.limit_in_bytes")?;
+    Ok(Memory {
+        max: limited(number(path, "memory.limit_in_bytes")?),
+        has_swap: sum.is_some(),
+        swap: None,
+        sum: limited(sum),
+        low: None,
+        use_bytes: number(path, "memory.usage_in_bytes")?.flatten(),
+        oom_kills: keyed(path, "memory.oom_control", "oom_kill")?,
+    })
+}
+
+/// Reads the cpu controller.
+pub(crate) fn cpu(dir: &Dir) -> io::Result<Cpu> {
+    let path = dir.path.as_path();
+    if dir.unified {
+        let weight = number(path, "cpu.weight")?.flatten();
+        let weight = weight.and_then(|weight| u16::try_from(weight).ok());
+        let Some(found) = text::read(&path.join("cpu.max"))? else {
+            return Ok(Cpu {
+                weight,
+                ..Cpu::default()
+            });
+        };
+        let (quota, period) = found
+            .trim()
+            .split_once(' ')
+            .ok_or_else(|| bad("cpu.max", &found))?;
+        let period: u64 = period.parse().map_err(|_| bad("cpu.max", &found))?;
+        let quota = match quota {
+            "max" => None,
+            digits => Some(digits.parse().map_err(|_| bad("cpu.max", &found))?),
+        };
+        let quota = quota.map(|quota| (quota, period));
+        return Ok(Cpu {
+            quota,
+            period: Some(period),
+            weight,
+        });
+    }
+    let period = number(path, "cpu.cfs_period_us")?.flatten();
+    let quota = number(path, "cpu.cfs_quota_us")?.flatten();
+    let shares = number(path, "cpu.shares")?.flatten();
+    Ok(Cpu {
+        quota: quota.zip(period),
+        period,
+        weight: shares.map(numbers::weight_of),
+    })
+}
+
+/// Reads the cpuset controller, `None` when the group is not in it.
+pub(crate) fn cpu_set(dir: &Dir) -> io::Result<Option<CpuSet>> {
+    let list = |path: &Path, file: &str| -> io::Result<Option<Vec<(u32, u32)>>> {
+        let Some(found) = text::read(&path.join(file))? else {
+            return Ok(None);
+        };
+        numbers::ranges_of(&found)
+            .map(Some)
+            .ok_or_else(|| bad(file, &found))
+    };
+    let Some(own) = list(&dir.path, "cpuset.cpus")? else {
+        return Ok(None);
+    };
+    let up = dir.path.parent().unwrap_or(&dir.mount);
+    let file = if dir.unified {
+        "cpuset.cpus.effective"
+    } else {
+        "cpuset.cpus"
+    };
+    Ok(Some(CpuSet {
+        own,
+        parent: list(up, file)?.unwrap_or_default(),
+    }))
+}
+
+/// Reads the task limit: not there, no limit, or a limit.
+pub(crate) fn pids_max(dir: &Dir) -> io::Result<Option<Option<u32>>> {
+    let most = number(&dir.path, "pids.max")?;
+    Ok(most.map(|most| most.map(|most| u32::try_from(most).unwrap_or(u32::MAX))))
+}
+
+/// Returns whether a process is in the group or below it, in any hierarchy.
+pub(crate) fn is_populated(group: &Group) -> io::Result<bool> {
+    for dir in &group.dirs {
+        if dir.unified
+            && let Some(1) = keyed(&dir.path, "cgroup.events", "populated")?
+        {
+            return Ok(true);
+        }
+        if dir.unified || !dir.exists()? {
+            continue;
+        }
+        for below in super::subtree(&dir.path)? {
+            if super::pids(&below)?.is_some_and(|pids| !pids.is_empty()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Returns whether a process is in the group's directory, in every hierarchy that has one.
+pub(crate) fn holds(group: &Group, proc_cgroup: &str) -> io::Result<bool> {
+    let paths: Vec<&str> = proc_cgroup
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .collect();
+    for dir in &group.dirs {
+        if dir.exists()? {
+            let below = format!("{}/", dir.proc_path);
+            let is_in = proc_cgroup.lines().zip(&paths).any(|(line, path)| {
+                line_is_of(line, dir) && (*path == dir.proc_path || path.starts_with(&below))
+            });
+            if !is_in {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn line_is_of(line: &str, dir: &Dir) -> bool {
+    let mut fields = line.splitn(3, ':');
+    let (number, names) = (
+        fields.next().unwrap_or_default(),
+        fields.next().unwrap_or_default(),
+    );
+    if dir.unified {
+        number == "0" && names.is_empty()
+    } else {
+        names.split(',').any(|name| dir.controllers.contains(name))
+    }
+}
+
+/// Reads the whole group.
+///
+/// `recorded` are the limits as last asked for, `is_filtered` whether the device filter is
+/// in place, where there is to be one.
+pub(crate) fn observe(
+    group: &Group,
+    leaf: &str,
+    recorded: Option<&Limits>,
+    is_filtered: Result<bool, Gap>,
+) -> Fact<Cgroup> {
+    let mut any = false;
+    let mut whole = true;
+    for dir in &group.dirs {
+        match dir.exists() {
+            Ok(true) => any = true,
+            Ok(false) => whole &= !dir.required,
+            Err(err) => {
+                return Fact::Unknown(gap(format!("look at {}", dir.path.display()), &err));
+            }
+        }
+    }
+    if !any {
+        return Fact::Absent;
+    }
+    let populated = match is_populated(group) {
+        Ok(populated) => populated,
+        Err(err) => return Fact::Unknown(gap(format!("read who is in {leaf}"), &err)),
+    };
+    match is_filtered {
+        Ok(is_filtered) => whole &= is_filtered,
+        Err(gap) => return Fact::Unknown(gap),
+    }
+    let memory = group.site("memory").map(memory);
+    let usage = usage(group, memory.as_ref().and_then(|read| read.as_ref().ok()));
+    let oom_kills = memory
+        .as_ref()
+        .and_then(|read| read.as_ref().ok()?.oom_kills);
+    let limits = limits(group, leaf, memory, recorded);
+    Fact::Known(Cgroup {
+        populated,
+        whole,
+        limits,
+        usage,
+        oom_kills,
+    })
+}
+
+fn usage(group: &Group, memory: Option<&Memory>) -> UsageObserved {
+    let unified = group
+        .unified()
+        .map(|dir| keyed(&dir.path, "cpu.stat", "usage_usec"));
+    let pids = group
+        .site("pids")
+        .map(|dir| number(&dir.path, "pids.current"));
+    UsageObserved {
+        memory_bytes: memory.and_then(|memory| memory.use_bytes),
+        cpu_usec: unified.and_then(|read| read.ok().flatten()),
+        pids: pids.and_then(|read| read.ok().flatten().flatten()),
+    }
+}
+
+/// One read, as a fact: a missing controller or file is [`Fact::Absent`].
+fn fact<T>(leaf: &str, name: &str, read: Option<io::Result<Option<T>>>) -> Fact<T> {
+    match read {
+        None | Some(Ok(None)) => Fact::Absent,
+        Some(Ok(Some(value))) => Fact::Known(value),
+        Some(Err(err)) => Fact::Unknown(gap(format!("read {name} of {leaf}"), &err)),
+    }
+}
+
+fn limits(
+    group: &Group,
+    leaf: &str,
+    memory_read: Option<io::Result<Memory>>,
+    recorded: Option<&Limits>,
+) -> LimitsObserved {
+    let asked = |name: fn(&Limits) -> Option<u64>, read: Option<u64>| {
+        // The recorded number, if the kernel would have stored it as what was read.
+        let kept = recorded.and_then(name);
+        if kept.map(numbers::whole_pages) == read {
+            kept
+        } else {
+            read
+        }
+    };
+    let is_unified = group.site("memory").is_some_and(|dir| dir.unified);
+    let memory = fact(
+        leaf,
+        "the memory limits",
+        memory_read.map(|read| read.map(Some)),
+    );
+    let max = memory
+        .clone()
+        .map(|memory| asked(|at| at.memory.map(|b| b.0), memory.max));
+    let swap = match &memory {
+        Fact::Known(memory) if !memory.has_swap => Fact::Absent,
+        _ => memory.clone().map(|memory| {
+            let read = if is_unified {
+                memory.swap
+            } else {
+                memory
+                    .sum
+                    .map(|sum| sum.saturating_sub(memory.max.unwrap_or(0)))
+            };
+            swap_asked(recorded, &memory, read)
+        }),
+    };
+    let memory_low = match &memory {
+        Fact::Known(memory) if memory.low.is_none() => Fact::Absent,
+        _ => memory.map(|memory| {
+            asked(
+                |at| at.memory_low.map(|b| b.0),
+                memory.low.filter(|low| *low > 0),
+            )
+        }),
+    };
+    let cpu = fact(
+        leaf,
+        "the cpu limits",
+        group.site("cpu").map(|dir| cpu(dir).map(Some)),
+    );
+    let cpu_weight = match &cpu {
+        Fact::Known(cpu) if cpu.weight.is_none() => Fact::Absent,
+        _ => cpu.clone().map(|cpu| {
+            // "No weight" and the default read back alike; the record tells which was meant.
+            let kept = recorded.and_then(|at| at.cpu_weight);
+            cpu.weight
+                .filter(|weight| *weight != WEIGHT_DEFAULT || kept == Some(WEIGHT_DEFAULT))
+        }),
+    };
+    let cpu_set = group.site("cpuset").map(cpu_set);
+    // A version 1 group that is not in the cpuset hierarchy is not limited by it.
+    let cpu_set = cpu_set.map(|read| read.map(|set| Some(cpu_set_asked(set, recorded))));
+    LimitsObserved {
+        memory: max,
+        swap,
+        memory_low,
+        cpu: cpu.map(|cpu| {
+            cpu.quota
+                .map(|(quota, period)| numbers::milli_of(quota, period))
+        }),
+        cpu_weight,
+        cpu_set: fact(leaf, "the processors", cpu_set),
+        pids: fact(leaf, "the task limit", group.site("pids").map(pids_max)),
+    }
+}
+
+fn swap_asked(recorded: Option<&Limits>, memory: &Memory, read: Option<u64>) -> Option<u64> {
+    let kept = recorded.filter(|at| at.memory.is_some())?;
+    let sum = kept.memory.map(|bytes| bytes.0.saturating_add(kept.swap.0));
+    let is_kept = match memory.sum {
+        Some(_) => {
+            memory.sum == sum.map(numbers::whole_pages)
+                && memory.max == kept.memory.map(|bytes| numbers::whole_pages(bytes.0))
+        }
+        None => read == Some(numbers::whole_pages(kept.swap.0)),
+    };
+    if is_kept { Some(kept.swap.0) } else { read }
+}
+
+fn cpu_set_asked(set: Option<CpuSet>, recorded: Option<&Limits>) -> Option<Vec<(u32, u32)>> {
+    let set = set?;
+    let kept = recorded.and_then(|at| at.cpu_set.as_ref());
+    if kept == Some(&set.own) {
+        return Some(set.own);
+    }
+    (!set.own.is_empty() && set.own != set.parent).then_some(set.own)
+}
