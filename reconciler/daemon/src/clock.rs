@@ -27,10 +27,6 @@ pub(crate) fn wall_ms() -> u64 {
 }
 
 /// Returns the monotonic clock in the form that the `backoff` crate wants.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this file is where the shell reads clocks"
-)]
 pub(crate) fn instant() -> Instant {
     Instant::now()
 }

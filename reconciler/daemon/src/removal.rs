@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use specs::config::Deletions;
 use specs::id::Key;
 
 use crate::source::SETTLE_MS;
@@ -13,16 +14,6 @@ use crate::source::directory::Identity;
 
 /// Removals this long ago still count into one mass deletion: a slow `rm -r` is one.
 const WINDOW_MS: u64 = 60_000;
-
-/// When removals count as a mass deletion: more than `count` and more than `percent` of what
-/// came from the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Guard {
-    /// So many may always go.
-    pub(crate) count: u64,
-    /// So much of a source may always go, 0 to 100.
-    pub(crate) percent: u64,
-}
 
 /// What a complete listing of a healthy source says of the keys that came from it.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +48,7 @@ impl Removals {
     pub(crate) fn rule(
         &mut self,
         census: &Census,
-        guard: Guard,
+        guard: Deletions,
         allowed: Option<u64>,
         at_ms: u64,
     ) -> Verdict {
@@ -73,10 +64,8 @@ impl Removals {
         {
             self.gone.pop_front();
         }
-        let recent = as_u64(self.gone.len());
-        let leaving = as_u64(self.missing.len()) + recent;
-        let total = as_u64(census.owned.len()) + recent;
-        let is_mass = leaving > guard.count && leaving * 100 > total * guard.percent;
+        let recent = self.gone.len();
+        let is_mass = guard.is_held(self.missing.len() + recent, census.owned.len() + recent);
         let is_allowed = allowed.is_some_and(|most| as_u64(self.missing.len()) <= most);
         let settled = |since: u64| at_ms.saturating_sub(since) >= SETTLE_MS;
         let (old, young): (Vec<_>, Vec<_>) =
@@ -147,6 +136,11 @@ pub(crate) fn believe(
     ))
 }
 
+/// Returns how many keys of a source are not there.
+pub(crate) fn absent(census: &Census) -> u64 {
+    as_u64(census.owned.difference(&census.present).count())
+}
+
 fn as_u64(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
@@ -155,9 +149,9 @@ fn as_u64(count: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const GUARD: Guard = Guard {
-        count: 3,
-        percent: 50,
+    const GUARD: Deletions = Deletions {
+        hold_from: 4,
+        hold_percent: 51,
     };
     const HERE: Identity = Identity {
         device: 1,

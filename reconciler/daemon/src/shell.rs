@@ -144,6 +144,7 @@ impl<D: Durable> Pump<D> {
         mut self,
         mut inbox: mpsc::Receiver<Message>,
         mut stop: watch::Receiver<bool>,
+        drain: Duration,
     ) -> Result<(), PumpError> {
         let mut reap = tokio::time::interval(REAP);
         reap.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -173,12 +174,17 @@ impl<D: Durable> Pump<D> {
             }));
             turn.map_err(|panic| PumpError(panic_text(&*panic)))?;
         }
+        self.let_steps_end(drain).await;
         Ok(())
     }
 
-    /// Returns how many driver calls are on their way.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.workers.in_flight()
+    /// Waits a while for steps that were begun: one that ends whole is better than one that
+    /// the next start has to find half done.
+    async fn let_steps_end(&self, drain: Duration) {
+        let until = clock::boot_ms().saturating_add(as_ms(drain));
+        while self.workers.in_flight() > 0 && clock::boot_ms() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn until_due(&self) -> Duration {
@@ -303,6 +309,10 @@ impl<D: Durable> Pump<D> {
             }),
         });
     }
+}
+
+fn as_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn failure_words(err: &StepError) -> String {

@@ -41,7 +41,7 @@ impl Hint {
     /// Says "look again"; never blocks.
     pub(crate) fn give(&self) {
         // Full means that a hint is waiting, closed that nobody looks any more: both fine.
-        drop(self.0.try_send(()));
+        self.0.try_send(()).ok();
     }
 }
 

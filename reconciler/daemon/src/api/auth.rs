@@ -2,7 +2,9 @@
 
 use std::ffi::CString;
 
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use specs::config::Api;
+use specs::desired::NameOrId;
 
 /// What a peer may do. Ordered: each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,12 +18,12 @@ pub(crate) enum Right {
 }
 
 /// Groups that may use the socket beside root.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Access {
     /// May see.
-    pub(crate) read: Option<u32>,
+    pub(crate) read: Vec<u32>,
     /// May give orders.
-    pub(crate) write: Option<u32>,
+    pub(crate) write: Vec<u32>,
 }
 
 /// The process at the other end (`SO_PEERCRED`, `unix(7)`): as it was when it connected.
@@ -43,10 +45,10 @@ impl Access {
             return Right::Write;
         }
         let groups = groups_of(peer);
-        let is_in = |group: Option<u32>| group.is_some_and(|gid| groups.contains(&gid));
-        if is_in(self.write) {
+        let is_in = |allowed: &[u32]| allowed.iter().any(|gid| groups.contains(gid));
+        if is_in(&self.write) {
             Right::Write
-        } else if is_in(self.read) {
+        } else if is_in(&self.read) {
             Right::Read
         } else {
             Right::Nothing
@@ -55,15 +57,43 @@ impl Access {
 
     /// Returns permission bits and group of the socket file.
     ///
-    /// A file has one group. With two, the door stands open to every user and the check
+    /// A file has one group. With several, the door stands open to every user and the check
     /// above is the only one: then as always it decides.
     pub(crate) fn socket_mode(&self) -> (u32, Option<u32>) {
-        match (self.read, self.write) {
-            (None, None) => (0o600, None),
-            (Some(one), None) | (None, Some(one)) => (0o660, Some(one)),
-            (Some(read), Some(write)) if read == write => (0o660, Some(read)),
-            (Some(_), Some(_)) => (0o666, None),
+        let mut groups: Vec<u32> = self.read.iter().chain(&self.write).copied().collect();
+        groups.sort_unstable();
+        groups.dedup();
+        match groups.as_slice() {
+            [] => (0o600, None),
+            [one] => (0o660, Some(*one)),
+            _ => (0o666, None),
         }
+    }
+
+    /// Returns the groups that the config names.
+    ///
+    /// # Errors
+    /// When a group is not in the group database.
+    pub(crate) fn from_config(api: &Api) -> Result<Self, String> {
+        let ids = |groups: &[NameOrId]| {
+            let ids: Result<Vec<u32>, String> = groups.iter().map(group_id).collect();
+            ids
+        };
+        Ok(Self {
+            read: ids(&api.read_groups)?,
+            write: ids(&api.write_groups)?,
+        })
+    }
+}
+
+fn group_id(group: &NameOrId) -> Result<u32, String> {
+    match group {
+        NameOrId::Id(id) => Ok(*id),
+        NameOrId::Name(name) => match Group::from_name(name) {
+            Ok(Some(group)) => Ok(group.gid.as_raw()),
+            Ok(None) => Err(format!("this host has no group {name}")),
+            Err(err) => Err(format!("look up the group {name}: {err}")),
+        },
     }
 }
 
@@ -82,13 +112,15 @@ fn groups_of(peer: Peer) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    const ACCESS: Access = Access {
-        read: Some(60_001),
-        write: Some(60_002),
-    };
+    fn access(read: &[u32], write: &[u32]) -> Access {
+        Access {
+            read: read.to_vec(),
+            write: write.to_vec(),
+        }
+    }
 
     fn right(uid: u32, gid: u32) -> Right {
-        ACCESS.right(Peer { uid, gid })
+        access(&[60_001], &[60_002]).right(Peer { uid, gid })
     }
 
     #[test]
@@ -113,40 +145,37 @@ mod tests {
 
     #[test]
     fn groups_of_the_user_database_count() {
-        // `getgrouplist` of a user that every Debian has.
-        let Ok(Some(user)) = User::from_name("nobody") else {
-            return;
-        };
-        let access = Access {
-            read: Some(user.gid.as_raw()),
-            write: None,
-        };
+        // A member of a group by `/etc/group`, whatever its process says of its own.
+        let user = User::from_name("nobody")
+            .unwrap()
+            .expect("every Debian has nobody");
         let peer = Peer {
             uid: user.uid.as_raw(),
             gid: 60_009,
         };
-        let member = groups_of(Peer {
-            gid: user.gid.as_raw(),
-            ..peer
-        });
-        assert!(member.contains(&user.gid.as_raw()));
-        assert_eq!(
-            access.right(Peer {
-                gid: user.gid.as_raw(),
-                ..peer
-            }),
-            Right::Read
-        );
+        let groups = groups_of(peer);
+        assert!(groups.contains(&60_009));
+        let stranger = Peer {
+            uid: 60_000,
+            gid: 60_009,
+        };
+        assert_eq!(groups_of(stranger), [60_009]);
     }
 
     #[test]
     fn the_socket_file_is_roots_alone_unless_a_group_was_named() {
         assert_eq!(Access::default().socket_mode(), (0o600, None));
-        let one = Access {
-            read: Some(5),
-            write: None,
+        assert_eq!(access(&[5], &[]).socket_mode(), (0o660, Some(5)));
+        assert_eq!(access(&[5], &[5]).socket_mode(), (0o660, Some(5)));
+        assert_eq!(access(&[5], &[6]).socket_mode(), (0o666, None));
+    }
+
+    #[test]
+    fn a_group_that_the_host_has_not_is_told() {
+        let api = Api {
+            read_groups: vec![NameOrId::Name("no-such-group-here".into())],
+            ..Api::default()
         };
-        assert_eq!(one.socket_mode(), (0o660, Some(5)));
-        assert_eq!(ACCESS.socket_mode(), (0o666, None));
+        assert!(Access::from_config(&api).is_err_and(|why| why.contains("no-such-group-here")));
     }
 }
