@@ -96,6 +96,9 @@ pub(crate) enum Failure {
     /// The daemon ended while it was waited for.
     #[error("the daemon has ended, and with it the stream of its answers")]
     Ended,
+    /// The daemon did not come to its first round within the time given.
+    #[error("the daemon is still starting")]
+    NotReady,
     /// Nobody has heard of the container within the time given.
     #[error("no container has the name `{0}`")]
     NoSuchName(Key),
@@ -114,6 +117,7 @@ impl Failure {
             Self::Ask(AskError::NoDaemon(..)) => Exit::NoDaemon,
             Self::Ask(err) if err.is_unknown_name() => Exit::NoSuchName,
             Self::NoSuchName(_) => Exit::NoSuchName,
+            Self::NotReady => Exit::NotActive,
             Self::Run(err) => Exit::Daemon(err.exit_code()),
             Self::Usage(_) => Exit::Usage,
             _ => Exit::Failed,
