@@ -45,3 +45,47 @@ pub(crate) fn is_gone(err: &io::Error) -> bool {
         Some(libc::ENOENT | libc::ENODEV | libc::ESRCH)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seccomp::tests::{denying, under};
+
+    #[test]
+    fn what_may_not_be_read_is_not_absent() {
+        let eacces = u16::try_from(libc::EACCES).unwrap();
+        let filter = denying(
+            &["open", "openat", "openat2", "stat", "statx", "newfstatat"],
+            eacces,
+        );
+        let (found, missing, group, place) = under(&filter, || {
+            (
+                read(Path::new("/proc/self/stat")),
+                read(Path::new("/no/such/file")),
+                crate::cgroup::exists(Path::new("/sys/fs/cgroup")),
+                crate::process::stat(1),
+            )
+        });
+        for err in [found.err(), missing.err(), group.err(), place.err()] {
+            assert_eq!(err.and_then(|err| err.raw_os_error()), Some(libc::EACCES));
+        }
+        assert_eq!(read(Path::new("/no/such/file")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_not_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "x").unwrap();
+        assert!(read(&dir.path().join("file/inside")).is_err());
+        assert!(read(dir.path()).is_err(), "a directory is no text");
+        assert!(crate::cgroup::exists(&dir.path().join("file")).is_err());
+    }
+
+    #[test]
+    fn long_texts_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "12345").unwrap();
+        assert!(read_bytes(&dir.path().join("file"), 4).is_err());
+        assert_eq!(read_bytes(&dir.path().join("file"), 5).unwrap(), b"12345");
+    }
+}

@@ -53,8 +53,9 @@ struct Watched {
     shim: Option<(ProcessId, OwnedFd)>,
     init: Option<(ProcessId, OwnedFd)>,
     mounts: Option<(ProcessId, File)>,
-    /// Directories whose files are watched, with the watches.
-    groups: BTreeMap<PathBuf, Vec<WatchDescriptor>>,
+    /// Directories whose files are watched, by path and inode: one that was made again under
+    /// its name is another.
+    groups: BTreeMap<(PathBuf, u64), Vec<WatchDescriptor>>,
     tokens: Vec<u64>,
 }
 
@@ -146,13 +147,24 @@ impl Wakes {
             });
             life.mounts = init.and_then(|id| self.mounts(table_ref, &mut life.tokens, mark, id));
         }
+        let mut present = Vec::new();
         for dir in &group.dirs {
-            if !life.groups.contains_key(&dir.path) && matches!(dir.exists(), Ok(true)) {
+            let Some(inode) = inode(&dir.path) else {
+                continue;
+            };
+            let at = (dir.path.clone(), inode);
+            if !life.groups.contains_key(&at) {
                 let watches = self.files(table_ref, mark, &dir.path);
-                life.groups.insert(dir.path.clone(), watches);
+                life.groups.insert(at.clone(), watches);
+            }
+            present.push(at);
+            // Told twice is told once, so this costs a call and needs no memory. A removed
+            // group says nothing itself, its parent does.
+            if let Some(up) = dir.path.parent() {
+                let _resync = self.shared.inotify.add_watch(up, AddWatchFlags::IN_DELETE);
             }
         }
-        life.groups.retain(|path, _| path.exists());
+        life.groups.retain(|at, _| present.contains(at));
         if life.shim.is_some() || life.init.is_some() || !life.groups.is_empty() {
             table.lives.insert(mark.clone(), life);
         } else {
@@ -259,16 +271,19 @@ impl Wakes {
 
     fn files(&self, table: &mut Table, mark: &Mark, directory: &Path) -> Vec<WatchDescriptor> {
         let mut watches = Vec::new();
-        let own = [(directory.to_path_buf(), AddWatchFlags::IN_DELETE_SELF)];
         let files = FILES
             .iter()
-            .map(|name| (directory.join(name), AddWatchFlags::IN_MODIFY))
-            .filter(|(path, _)| path.exists());
-        for (path, flags) in own.into_iter().chain(files) {
+            .map(|name| directory.join(name))
+            .filter(|path| path.exists());
+        for path in files {
             if table.files.len() >= WATCHED_MAX {
                 break;
             }
-            if let Ok(watch) = self.shared.inotify.add_watch(&path, flags) {
+            if let Ok(watch) = self
+                .shared
+                .inotify
+                .add_watch(&path, AddWatchFlags::IN_MODIFY)
+            {
                 table.files.insert(watch, mark.clone());
                 watches.push(watch);
             }
@@ -292,6 +307,14 @@ impl Drop for Wakes {
             let _joined = thread.join();
         }
     }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::symlink_metadata(path)
+        .ok()
+        .filter(|meta| meta.is_dir())
+        .map(|meta| meta.ino())
 }
 
 fn take_token(table: &mut Table, mark: &Mark, reason: WakeReason) -> Option<u64> {
@@ -358,6 +381,12 @@ fn files(shared: &Shared, hints: &mut Vec<(Option<Key>, WakeReason)>) {
         let watch = event.wd;
         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
             table.files.remove(&watch);
+            continue;
+        }
+        if event.mask.contains(AddWatchFlags::IN_DELETE) {
+            let name = event.name.as_ref().and_then(|name| name.to_str());
+            let key = name.and_then(|name| Key::new(name.split_once('.')?.0).ok());
+            hints.extend(key.map(|key| (Some(key), WakeReason::Cgroup)));
             continue;
         }
         if let Some(mark) = table.files.get(&watch) {

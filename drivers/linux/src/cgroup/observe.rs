@@ -406,3 +406,189 @@ fn cpu_set_asked(set: Option<CpuSet>, recorded: Option<&Limits>) -> Option<Vec<(
     }
     (!set.own.is_empty() && set.own != set.parent).then_some(set.own)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use driver_api::StepError;
+    use specs::units::{Bytes, MilliCpu};
+
+    use super::super::limits;
+    use super::*;
+
+    /// A version 2 group made of plain files: what this machine cannot show.
+    fn group(root: &Path, files: &[(&str, &str)]) -> Group {
+        let path = root.join("up/web.1");
+        std::fs::create_dir_all(&path).unwrap();
+        for (name, content) in files {
+            std::fs::write(path.join(name), content).unwrap();
+        }
+        std::fs::write(root.join("up/cpuset.cpus.effective"), "0-3\n").unwrap();
+        let controllers = ["memory", "cpu", "cpuset", "pids"].map(str::to_owned);
+        let dir = Dir {
+            path,
+            unified: true,
+            controllers: BTreeSet::from(controllers),
+            proc_path: "/up/web.1".to_owned(),
+            mount: root.to_path_buf(),
+            required: true,
+        };
+        Group { dirs: vec![dir] }
+    }
+
+    const FRESH: [(&str, &str); 11] = [
+        ("cgroup.events", "populated 1\nfrozen 0\n"),
+        ("memory.max", "max\n"),
+        ("memory.swap.max", "max\n"),
+        ("memory.low", "0\n"),
+        ("memory.current", "8192\n"),
+        ("memory.events", "low 0\noom 3\noom_kill 2\n"),
+        ("cpu.max", "max 100000\n"),
+        ("cpu.weight", "100\n"),
+        ("cpuset.cpus", "\n"),
+        ("pids.max", "max\n"),
+        ("cpu.stat", "usage_usec 77\nuser_usec 1\n"),
+    ];
+
+    fn seen(group: &Group, recorded: Option<&Limits>) -> Cgroup {
+        match observe(group, "web.1", recorded, Ok(true)) {
+            Fact::Known(cgroup) => cgroup,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_fresh_version_2_group_is_not_limited() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = seen(&group(dir.path(), &FRESH), None);
+        assert!(seen.populated && seen.whole);
+        assert_eq!(seen.oom_kills, Some(2));
+        assert_eq!(seen.usage.cpu_usec, Some(77));
+        assert_eq!(seen.usage.memory_bytes, Some(8192));
+        let limits = seen.limits;
+        assert_eq!(limits.memory, Fact::Known(None));
+        assert_eq!(limits.swap, Fact::Known(None));
+        assert_eq!(limits.memory_low, Fact::Known(None));
+        assert_eq!(limits.cpu, Fact::Known(None));
+        assert_eq!(limits.cpu_weight, Fact::Known(None));
+        assert_eq!(limits.cpu_set, Fact::Known(None));
+        assert_eq!(limits.pids, Fact::Known(None));
+    }
+
+    #[test]
+    fn version_2_limits_are_written_and_read_back_as_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = group(dir.path(), &FRESH);
+        let wanted = Limits {
+            memory: Some(Bytes(1_000_000)),
+            swap: Bytes(5000),
+            memory_low: Some(Bytes(100_000)),
+            cpu: Some(MilliCpu(1500)),
+            cpu_weight: Some(100),
+            cpu_set: Some(vec![(0, 3)]),
+            pids: Some(9),
+        };
+        limits::apply(&group, "web.1", &wanted).unwrap();
+        let file = |name: &str| std::fs::read_to_string(group.dirs[0].path.join(name)).unwrap();
+        assert_eq!(file("memory.max"), "999424");
+        assert_eq!(file("memory.swap.max"), "4096");
+        assert_eq!(file("cpu.max"), "150000 100000");
+        assert_eq!(file("cpuset.cpus"), "0-3");
+        let limits = seen(&group, Some(&wanted)).limits;
+        assert_eq!(limits.memory, Fact::Known(Some(1_000_000)));
+        assert_eq!(limits.swap, Fact::Known(Some(5000)));
+        assert_eq!(limits.memory_low, Fact::Known(Some(100_000)));
+        assert_eq!(limits.cpu, Fact::Known(Some(1500)));
+        assert_eq!(limits.cpu_weight, Fact::Known(Some(100)));
+        assert_eq!(limits.cpu_set, Fact::Known(Some(vec![(0, 3)])));
+        // A record never hides a value that it would not have produced.
+        std::fs::write(group.dirs[0].path.join("memory.max"), "4096").unwrap();
+        assert_eq!(
+            seen(&group, Some(&wanted)).limits.memory,
+            Fact::Known(Some(4096))
+        );
+        limits::apply(&group, "web.1", &Limits::default()).unwrap();
+        assert_eq!(file("memory.max"), "max");
+        assert_eq!(file("cpu.max"), "max 100000");
+        assert_eq!(file("cpuset.cpus"), "\n");
+        assert_eq!(file("pids.max"), "max");
+    }
+
+    #[test]
+    fn version_2_memory_is_not_limited_below_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = group(dir.path(), &FRESH);
+        std::fs::write(group.dirs[0].path.join("memory.current"), "10000000").unwrap();
+        let wanted = Limits {
+            memory: Some(Bytes(1 << 20)),
+            ..Limits::default()
+        };
+        let refusal = limits::apply(&group, "web.1", &wanted).unwrap_err();
+        let StepError::Retry(failure) = refusal else {
+            panic!("{refusal:?}")
+        };
+        assert!(failure.cause.contains("10000000"), "{failure:?}");
+        let max = std::fs::read_to_string(group.dirs[0].path.join("memory.max")).unwrap();
+        assert_eq!(max, "max\n", "the kernel would have killed at once");
+        let asked = std::fs::read_to_string(group.dirs[0].path.join("memory.reclaim")).unwrap();
+        assert_eq!(asked, (10_000_000 - (1 << 20)).to_string());
+    }
+
+    #[test]
+    fn a_file_that_is_missing_and_one_that_is_broken_differ() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = group(dir.path(), &FRESH);
+        let path = |name: &str| group.dirs[0].path.join(name);
+        std::fs::remove_file(path("memory.swap.max")).unwrap();
+        std::fs::write(path("pids.max"), "many").unwrap();
+        std::fs::remove_file(path("cpu.max")).unwrap();
+        std::fs::create_dir(path("cpu.max")).unwrap();
+        let limits = seen(&group, None).limits;
+        assert_eq!(limits.swap, Fact::Absent, "no such control");
+        assert_eq!(limits.memory, Fact::Known(None));
+        assert!(
+            limits
+                .pids
+                .gap()
+                .is_some_and(|gap| gap.why.contains("many"))
+        );
+        assert!(limits.cpu.gap().is_some());
+        std::fs::remove_file(path("memory.max")).unwrap();
+        std::os::unix::fs::symlink("memory.max", path("memory.max")).unwrap();
+        assert!(seen(&group, None).limits.memory.gap().is_some(), "a loop");
+    }
+
+    #[test]
+    fn a_controller_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut group = group(dir.path(), &FRESH);
+        group.dirs[0].controllers.remove("memory");
+        assert_eq!(seen(&group, None).limits.memory, Fact::Absent);
+        let wanted = Limits {
+            memory: Some(Bytes(1 << 20)),
+            ..Limits::default()
+        };
+        let refusal = limits::apply(&group, "web.1", &wanted).unwrap_err();
+        let StepError::Terminal(failure) = refusal else {
+            panic!("{refusal:?}")
+        };
+        assert!(failure.cause.contains("no memory cgroup controller"));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("+memory")));
+    }
+
+    #[test]
+    fn membership_is_by_whole_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = group(dir.path(), &FRESH);
+        for (text, is_in) in [
+            ("0::/up/web.1\n", true),
+            ("1:pids:/x\n0::/up/web.1/nested\n", true),
+            ("0::/up/web.10\n", false),
+            ("1:pids:/up/web.1\n0::/\n", false),
+            ("", false),
+        ] {
+            assert_eq!(holds(&group, text).unwrap(), is_in, "{text:?}");
+        }
+    }
+}
