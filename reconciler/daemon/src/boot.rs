@@ -131,6 +131,8 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     };
     let host = host::open(&settings, Arc::new(wake)).map_err(RunError::Host)?;
     let found = recover::look(&*host.driver);
+    // The driver has a runtime of its own, which may not end inside this one.
+    let driver = Arc::clone(&host.driver);
     let start = Start {
         settings,
         access,
@@ -143,6 +145,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     };
     let ended = runtime.block_on(start.go(taken));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(driver);
     ended
 }
 
