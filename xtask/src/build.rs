@@ -56,7 +56,7 @@ pub(crate) fn target_directory() -> PathBuf {
 fn cargo(arguments: &[&str]) -> Result<()> {
     let status = Command::new(env!("CARGO"))
         .args(arguments)
-        .arg("--quiet")
+        .env("CARGO_TERM_QUIET", "true")
         .current_dir(workspace())
         .status()
         .context("run cargo")?;
