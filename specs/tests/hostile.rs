@@ -191,7 +191,8 @@ fn large() -> Vec<(&'static str, String)> {
         .map(|at| {
             let text = "x".repeat(12_000);
             format!(
-                "---\napiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: c{at}}}\nspec:\n  \
+                "---\napiVersion: reconciler/v1\nkind: Container\n\
+                 metadata: {{name: c{at}}}\nspec:\n  \
                  rootfs: {{directory: /x}}\n  files:\n  - {{path: /a, content: {text}}}\n"
             )
         })

@@ -125,7 +125,9 @@ proptest! {
 
     /// A text that both readers take has one meaning.
     #[test]
-    fn what_both_readers_take_they_read_alike(picks in prop::collection::vec(0..TOKENS.len(), 0..24)) {
+    fn what_both_readers_take_they_read_alike(
+        picks in prop::collection::vec(0..TOKENS.len(), 0..24)
+    ) {
         let text: String = picks.iter().map(|at| TOKENS[*at]).collect();
         assert_ne!(look(&text), Seen::Otherwise, "{text:?}");
         let text = format!("k: {}\n", text.replace('\n', "\n  "));

@@ -4,6 +4,7 @@
 mod config;
 mod consequences;
 mod digests;
+mod docs;
 mod explaining;
 mod golden;
 mod meanings;

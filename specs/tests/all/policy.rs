@@ -81,7 +81,8 @@ fn a_root_directory_is_not_the_hosts_own() {
     let built_in = Config::default().policy.grant("/srv/specs", 0);
     let rootfs = |directory: &str| {
         let text = format!(
-            "apiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: a}}\nspec: {{rootfs: {{directory: {directory}}}}}\n"
+            "apiVersion: reconciler/v1\nkind: Container\n\
+             metadata: {{name: a}}\nspec: {{rootfs: {{directory: {directory}}}}}\n"
         );
         super::taken(&text).remove(0)
     };

@@ -110,7 +110,9 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_spec_is_answered(at in 0_usize..2000, cut in 0_usize..40, put in any::<[u8; 3]>()) {
+    fn a_damaged_spec_is_answered(
+        at in 0_usize..2000, cut in 0_usize..40, put in any::<[u8; 3]>()
+    ) {
         let mut bytes = include_bytes!("../fixtures/valid/full.yaml").to_vec();
         let at = at.min(bytes.len());
         let end = (at + cut).min(bytes.len());
