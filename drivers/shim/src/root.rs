@@ -1,8 +1,8 @@
 //! Stands in for the assembly of the root until that is here: a plain bind of the lower.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
-use rustix::fs::CWD;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
     unmount,
@@ -22,6 +22,20 @@ pub(crate) struct Failure {
 /// What was made ready before the clone.
 #[derive(Debug)]
 pub(crate) struct Prepared;
+
+impl Prepared {
+    /// Lets go of it, in the shim.
+    pub(crate) fn release(self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Whose root a file is written into.
+#[derive(Debug)]
+pub(crate) struct Inside<'a> {
+    pub(crate) init: BorrowedFd<'a>,
+    pub(crate) has_user_namespace: bool,
+}
 
 fn failed(what: &str) -> impl FnOnce(rustix::io::Errno) -> Failure + '_ {
     move |errno| Failure {
@@ -61,7 +75,13 @@ pub(crate) fn enter(launch: &Launch, _prepared: &Prepared) -> Result<(), Failure
     mount("proc", "proc", "proc", proc_flags, None).map_err(failed("mount proc"))?;
     rustix::process::pivot_root(".", ".").map_err(failed("pivot"))?;
     unmount(".", UnmountFlags::DETACH).map_err(failed("leave the old root"))?;
-    rustix::process::chdir("/").map_err(failed("stand in the new root"))
+    rustix::process::chdir("/").map_err(failed("stand in the new root"))?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(failed("open the root"))?;
+    launch
+        .files
+        .iter()
+        .try_for_each(|file| place(root.as_fd(), file))
 }
 
 pub(crate) fn restore_mount(
@@ -73,14 +93,22 @@ pub(crate) fn restore_mount(
     Err(failed("make the mount again")(rustix::io::Errno::NOSYS))
 }
 
-pub(crate) fn write_file(root: BorrowedFd<'_>, file: &File) -> Result<(), Failure> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+pub(crate) fn write_file(
+    root: BorrowedFd<'_>,
+    file: &File,
+    inside: &Inside<'_>,
+) -> Result<(), Failure> {
+    // The real one joins these; here the host's root writes.
+    let _ = (inside.init, inside.has_user_namespace);
+    place(root, file)
+}
+
+fn place(root: BorrowedFd<'_>, file: &File) -> Result<(), Failure> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(file.mode & 0o7777);
     let path = file.path.trim_start_matches('/');
     let opened = openat2(root, path, flags, mode, ResolveFlags::IN_ROOT);
     let opened = opened.map_err(failed("open the file"))?;
-    let _ = CWD;
     rustix::io::write(&opened, &file.content)
         .map(|_| ())
         .map_err(failed("write the file"))
