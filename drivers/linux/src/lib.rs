@@ -1,1 +1,4 @@
-//! TBD
+//! The kernel behind the seam.
+
+#[cfg(test)]
+mod shim_client;
