@@ -12,7 +12,9 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     };
     let directory = PathBuf::from(directory);
-    let name = directory.file_name().map(|name| name.to_string_lossy().to_lowercase());
+    let name = directory
+        .file_name()
+        .map(|name| name.to_string_lossy().to_lowercase());
     let options = RunOptions {
         specs: vec![directory.join("specs")],
         config: arguments.next().map(PathBuf::from),

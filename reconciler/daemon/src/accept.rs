@@ -65,8 +65,6 @@ pub(crate) struct Round {
     pub(crate) files: BTreeMap<String, Vec<Acceptance>>,
     /// Refused files.
     pub(crate) refused: BTreeMap<String, Refusal>,
-    /// Names whose expired text is still there.
-    pub(crate) expired: BTreeSet<Key>,
     /// Names that other files tried to claim, and which: for their holders to be told.
     pub(crate) contested: BTreeMap<Key, String>,
 }
@@ -78,6 +76,8 @@ pub(crate) fn decide(desk: &Desk<'_>, said: &Said) -> Round {
     let mut claims: BTreeMap<Key, BTreeSet<Claim>> = BTreeMap::new();
     for reading in readings.values() {
         match &reading.outcome {
+            // Policy that changed is for new texts only.
+            Err(refusal) if stands(desk.ledger, refusal) => {}
             Err(refusal) => {
                 round.refused.insert(reading.path.clone(), refusal.clone());
             }
@@ -130,6 +130,14 @@ fn readings(said: &Said) -> BTreeMap<&str, &Reading> {
             Readout::Settling(None) => None,
         })
         .collect()
+}
+
+fn stands(ledger: &Ledger, refusal: &Refusal) -> bool {
+    let accepted = |(key, digest): &(Key, Digest)| {
+        let entry = ledger.entries.get(key).filter(|entry| !entry.head.deleted);
+        entry.is_some_and(|entry| entry.head.accepted.digest == *digest)
+    };
+    !refusal.sound.is_empty() && refusal.sound.iter().all(accepted)
 }
 
 fn names(reading: &Reading) -> Vec<Key> {
@@ -199,11 +207,9 @@ fn take_file(
 ) {
     let before = taken.clone();
     let mut acceptances = Vec::new();
-    let mut expired = BTreeSet::new();
     for document in documents {
         let key = &document.spec.metadata.name;
         if is_expired(desk, key, document.digest) {
-            expired.insert(key.clone());
             continue;
         }
         match acceptance(desk, reading, document, taken) {
@@ -217,7 +223,6 @@ fn take_file(
             }
         }
     }
-    round.expired.append(&mut expired);
     if !acceptances.is_empty() {
         round.files.insert(reading.path.clone(), acceptances);
     }

@@ -91,6 +91,9 @@ pub(crate) struct Refusal {
     pub(crate) line: String,
     /// Names that could be made out.
     pub(crate) names: Vec<Key>,
+    /// The text itself is sound and only asks for more than is granted or there: what it
+    /// says. Where just that was accepted before, it still is.
+    pub(crate) sound: Vec<(Key, Digest)>,
 }
 
 impl Refusal {
@@ -102,6 +105,7 @@ impl Refusal {
             rendered: format!("error: {line}\n"),
             line,
             names,
+            sound: Vec::new(),
         }
     }
 
@@ -123,6 +127,7 @@ impl Refusal {
             rendered: diagnostic::render(found, text, false),
             line,
             names,
+            sound: Vec::new(),
         }
     }
 }
@@ -214,15 +219,27 @@ pub(crate) fn read(
     for located in &parsed.specs {
         found.extend(policy::check(located, &grant, path));
     }
-    let outcome = if diagnostic::is_refused(&found) {
-        Err(Refusal::of(&found, &text, parsed.names))
-    } else {
-        let documents = parsed
-            .specs
-            .into_iter()
-            .map(document)
-            .collect::<Result<_, String>>();
-        documents.map_err(|why| Refusal::plain(path, &why, parsed.names))
+    let documents: Result<Vec<Document>, String> = parsed.specs.into_iter().map(document).collect();
+    let outcome = match documents {
+        Err(why) => Err(Refusal::plain(path, &why, parsed.names)),
+        Ok(mut documents) => {
+            let sound = documents
+                .iter()
+                .map(|one| (one.spec.metadata.name.clone(), one.digest));
+            let sound: Vec<(Key, Digest)> = sound.collect();
+            let refused = if diagnostic::is_refused(&found) {
+                Some(Refusal::of(&found, &text, parsed.names))
+            } else {
+                let profiles = documents.iter_mut().try_for_each(Document::read_profile);
+                profiles
+                    .err()
+                    .map(|why| Refusal::plain(path, &why, parsed.names))
+            };
+            match refused {
+                None => Ok(documents),
+                Some(refusal) => Err(Refusal { sound, ..refusal }),
+            }
+        }
     };
     Reading {
         path: path.to_owned(),
@@ -234,14 +251,22 @@ pub(crate) fn read(
 fn document(located: Located) -> Result<Document, String> {
     let spec = located.spec;
     let json = serde_json::to_string(&spec).map_err(|err| format!("it has no JSON form: {err}"))?;
-    let seccomp = resolve::seccomp_path(&spec).map(read_profile).transpose()?;
     Ok(Document {
         digest: Digest::of(json.as_bytes()),
         line: located.line,
         json,
-        seccomp,
+        seccomp: None,
         spec,
     })
+}
+
+impl Document {
+    fn read_profile(&mut self) -> Result<(), String> {
+        self.seccomp = resolve::seccomp_path(&self.spec)
+            .map(read_profile)
+            .transpose()?;
+        Ok(())
+    }
 }
 
 /// Reads a profile: a regular file of bounded size, by one descriptor.
