@@ -66,6 +66,26 @@ fn a_bind_needs_a_root_above_it() {
 }
 
 #[test]
+fn a_bind_is_tied_to_the_root_that_allows_it() {
+    let grant = grant("bindRoots: [{path: /srv}, {path: /srv/data}]");
+    let old = super::desired("mounts: [{path: /a, source: /srv/data/x}, {path: /b, source: /etc}]");
+    let mut new = old.clone();
+    grant.confine(&mut new);
+    let beneath: Vec<Option<&str>> = new
+        .container
+        .mounts
+        .iter()
+        .map(|mount| match &mount.source {
+            specs::desired::MountSource::Bind { beneath, .. } => beneath.as_deref(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(beneath, [Some("/srv/data"), None]);
+    assert_eq!(old.container.digest(), new.container.digest());
+    assert_eq!(specs::change::changes(&old, &new), []);
+}
+
+#[test]
 fn a_bind_with_writing_needs_a_writable_root() {
     let spec = "mounts: [{path: /a, source: /srv/data/rw, readOnly: false}]";
     assert_eq!(
