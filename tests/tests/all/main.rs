@@ -1,1 +1,4 @@
-fn main() {}
+//! Everything that needs more than one crate.
+
+#[cfg(test)]
+mod sim;
