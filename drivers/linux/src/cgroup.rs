@@ -6,6 +6,7 @@
 
 pub(crate) mod create;
 pub(crate) mod devices;
+mod facts;
 pub(crate) mod kill;
 pub(crate) mod layout;
 pub(crate) mod limits;

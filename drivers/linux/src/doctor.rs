@@ -68,6 +68,7 @@ fn tried<T>(name: &str, outcome: io::Result<T>, otherwise: CheckResult, remedy: 
 /// Asks everything.
 pub(crate) fn checks(layout: &Layout, state_dir: &Path) -> Vec<Check> {
     let mut found = cgroups(layout);
+    found.push(outlive(layout));
     found.push(tried(
         "overlay",
         fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(io::Error::from),
@@ -149,6 +150,32 @@ fn cgroups(layout: &Layout) -> Vec<Check> {
         });
     }
     found
+}
+
+/// A supervisor that stops the daemon by its cgroup would end the shims inside it as well.
+fn outlive(layout: &Layout) -> Check {
+    let name = "containers outlive the daemon";
+    let is_unit = |path: &Path| {
+        path.ancestors()
+            .any(|up| up.extension().is_some_and(|kind| kind == "service"))
+    };
+    match layout.unified().filter(|at| is_unit(&at.parent)) {
+        None => check(
+            name,
+            CheckResult::Ok,
+            "shims are in no service's cgroup",
+            "",
+        ),
+        Some(at) => check(
+            name,
+            CheckResult::Fallback,
+            format!(
+                "shims live below the service's cgroup {}",
+                at.parent.display()
+            ),
+            "have the unit say KillMode=process and Delegate=yes, or set cgroupParent",
+        ),
+    }
 }
 
 /// Mounts one detached memory file system on a directory of another.
@@ -238,9 +265,12 @@ fn kill_and_clone(layout: &Layout) -> Check {
         );
     };
     // The file is in every group but the topmost, so a group is made to look.
-    let path = at
+    let up = at
         .parent
-        .join(format!("reconciler-probe-{}", std::process::id()));
+        .ancestors()
+        .find(|up| up.is_dir())
+        .unwrap_or(&at.mount);
+    let path = up.join(format!("reconciler-probe-{}", std::process::id()));
     if let Err(err) = std::fs::create_dir(&path) {
         return check(
             name,

@@ -189,12 +189,13 @@ pub(crate) fn mount(
             source,
             recursive,
             propagation,
+            beneath,
         } => Source::Bind(Bind {
             source: source.clone(),
             recursive: *recursive,
             slave: *propagation == Propagation::Slave,
             id_mapped,
-            beneath: String::new(),
+            beneath: beneath.clone().unwrap_or_default(),
         }),
         MountSource::Tmpfs { bytes, mode } => Source::Tmpfs(Tmpfs {
             bytes: bytes.0,

@@ -41,10 +41,10 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
         Shims::new()
     });
     marks.extend(shims.keys().cloned());
-    list(host, &mut marks, &mut gaps);
+    list(host, scope, &mut marks, &mut gaps);
     let mut containers: BTreeMap<Key, ContainerObserved> = BTreeMap::new();
     for mark in marks {
-        if matches!(scope, Scope::Container(key) if *key != mark.key) {
+        if !is_in(scope, &mark) {
             continue;
         }
         let found = shims.get(&mark).map(Vec::as_slice).unwrap_or_default();
@@ -65,8 +65,15 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
     }
 }
 
+fn is_in(scope: &Scope, mark: &Mark) -> bool {
+    match scope {
+        Scope::Host => true,
+        Scope::Container(key) => *key == mark.key,
+    }
+}
+
 /// Lists every place that a mark of the instance can stand in.
-fn list(host: &LinuxHost, marks: &mut BTreeSet<Mark>, gaps: &mut Vec<Gap>) {
+fn list(host: &LinuxHost, scope: &Scope, marks: &mut BTreeSet<Mark>, gaps: &mut Vec<Gap>) {
     let instance = &host.places.instance;
     for place in [&host.places.runtime, &host.places.ephemeral] {
         match place.list(instance) {
@@ -85,7 +92,7 @@ fn list(host: &LinuxHost, marks: &mut BTreeSet<Mark>, gaps: &mut Vec<Gap>) {
     // Lives of an earlier daemon may stand below another parent than ours: its own group was
     // another one. Their records say where.
     let own = Mark::cgroup_directory(instance);
-    for mark in marks.iter() {
+    for mark in marks.iter().filter(|mark| is_in(scope, mark)) {
         if let Record::Known(launch) = bundle::read(&host.places.bundle(mark), &mark.leaf()) {
             let parents = launch
                 .cgroups
@@ -171,20 +178,7 @@ fn observe_life(
         (Fact::Unknown(gap), _) => Fact::Unknown(gap.clone()),
         _ => Fact::Absent,
     };
-    // Without a shim to ask, a root of its own is what tells a finished init.
-    let has_root = mount_table
-        .known()
-        .and_then(|table| table.get("/"))
-        .is_some_and(|root| root.fs_type == "overlay");
-    let init = match (init, is_in_cgroup) {
-        (Fact::Known((id, ready)), Ok(in_cgroup)) => Fact::Known(Init {
-            id,
-            ready: ready.unwrap_or(has_root),
-            in_cgroup,
-        }),
-        (Fact::Known(_), Err(gap)) | (Fact::Unknown(gap), _) => Fact::Unknown(gap),
-        (Fact::Absent, _) => Fact::Absent,
-    };
+    let init = finish_init(init, is_in_cgroup, &mount_table);
     let life = Life {
         bundle: peek.record.fact(&directory, mark, &host.boot_id),
         cgroup: observe_cgroup(host, &peek, &directory, &leaf),
@@ -215,6 +209,26 @@ fn observe_life(
         && life.shim.is_absent()
         && life.init.is_absent();
     (!nothing).then_some(life)
+}
+
+/// Puts together what is known of the init. Without a shim to ask, a root of its own is what
+/// tells one that was finished.
+fn finish_init(
+    init: Fact<(ProcessId, Option<bool>)>,
+    is_in_cgroup: Result<bool, Gap>,
+    mounts: &Fact<BTreeMap<String, MountObserved>>,
+) -> Fact<Init> {
+    let root = mounts.known().and_then(|table| table.get("/"));
+    let has_root = root.is_some_and(|root| root.fs_type == "overlay");
+    match (init, is_in_cgroup) {
+        (Fact::Known((id, ready)), Ok(in_cgroup)) => Fact::Known(Init {
+            id,
+            ready: ready.unwrap_or(has_root),
+            in_cgroup,
+        }),
+        (Fact::Known(_), Err(gap)) | (Fact::Unknown(gap), _) => Fact::Unknown(gap),
+        (Fact::Absent, _) => Fact::Absent,
+    }
 }
 
 /// The init and, if its shim told, whether it is ready.

@@ -290,6 +290,14 @@ impl DaemonEnd {
         Ok(())
     }
 
+    /// Returns how many bytes the next message still lacks, as far as is known. A daemon that
+    /// takes no more than this leaves a change that was told behind an answer in the socket,
+    /// where it can be waited for.
+    #[must_use]
+    pub fn lacking(&self) -> usize {
+        self.frames.lacking()
+    }
+
     /// Returns what was heard next, if all of it is here.
     ///
     /// # Errors

@@ -72,6 +72,23 @@ impl Frames {
         self.len() == 0
     }
 
+    /// Returns how many bytes the next message still lacks, as far as is known; 0 if it is
+    /// here. Who reads no more than this leaves what follows to be seen by others.
+    #[must_use]
+    pub fn lacking(&self) -> usize {
+        let waiting = self.bytes.get(self.taken..).unwrap_or_default();
+        let Some((head, rest)) = waiting.split_first_chunk::<HEAD_BYTES>() else {
+            return HEAD_BYTES - waiting.len();
+        };
+        // An oversized frame is refused by its head; nothing more of it is needed.
+        let length = u32::from_le_bytes(*head);
+        if length > FRAME_BYTES_MAX {
+            0
+        } else {
+            (length as usize).saturating_sub(rest.len())
+        }
+    }
+
     /// Takes the next message, if all of it is here.
     ///
     /// # Errors
@@ -190,6 +207,22 @@ mod tests {
             assert_eq!(got, sent, "cut at {cut}");
             assert!(frames.is_empty());
         }
+    }
+
+    #[test]
+    fn what_is_lacking_is_exactly_one_message() {
+        let bytes = framed(&[request(1, "abc"), request(2, "d")]);
+        let mut frames = Frames::default();
+        let mut at = 0;
+        while frames.lacking() > 0 {
+            let step = frames.lacking().min(3);
+            frames.push(&bytes[at..at + step]);
+            at += step;
+        }
+        assert_eq!(frames.take::<Request>(), Ok(Some(request(1, "abc"))));
+        assert!(frames.is_empty());
+        frames.push(&(FRAME_BYTES_MAX + 1).to_le_bytes());
+        assert_eq!(frames.lacking(), 0);
     }
 
     #[test]

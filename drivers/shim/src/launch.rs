@@ -95,18 +95,17 @@ pub(crate) fn make(life: &Life, launch: &Launch) -> Result<Made, Failure> {
     let mut link = Link::new(mine);
     let finished = release(life, launch, &pidfd, placed, &go).and_then(|init| {
         wait_until_ready(&mut link)?;
-        let files = place_files(launch, &pidfd, init)?;
-        Ok((init, files))
+        prepared.release().map_err(fail::of_root)?;
+        Ok(init)
     });
-    release_prepared(prepared);
     match finished {
-        Ok((init, files)) => Ok(Made {
+        Ok(init) => Ok(Made {
             init,
             pidfd,
             link,
             hold,
             exits,
-            files,
+            files: placed_files(launch),
         }),
         Err(failure) => {
             undo(life, pid, &pidfd);
@@ -114,9 +113,6 @@ pub(crate) fn make(life: &Life, launch: &Launch) -> Result<Made, Failure> {
         }
     }
 }
-
-/// Lets go of what the root was assembled from: the init has its own copies.
-fn release_prepared(_prepared: root::Prepared) {}
 
 /// Ends an init that did not get ready. As long as it does not die it stays noted down.
 fn undo(life: &Life, pid: rustix::process::Pid, pidfd: &OwnedFd) {
@@ -229,27 +225,13 @@ fn wait_until_ready(link: &mut Link) -> Result<(), Failure> {
     }
 }
 
-/// Places the files the container begins with.
-fn place_files(
-    launch: &Launch,
-    pidfd: &OwnedFd,
-    init: ProcessId,
-) -> Result<Vec<FileReport>, Failure> {
-    let mut reports = Vec::new();
-    if launch.files.is_empty() {
-        return Ok(reports);
-    }
-    let placed = open_root(init, pidfd).and_then(|root| {
-        launch.files.iter().try_for_each(|file| {
-            root::write_file(root.as_fd(), file).map_err(fail::of_root)?;
-            reports.push(FileReport {
-                path: file.path.clone(),
-                digest: file.digest.clone(),
-            });
-            Ok(())
-        })
-    });
-    placed.map(|()| reports)
+/// Returns the files the container began with: the init placed them.
+fn placed_files(launch: &Launch) -> Vec<FileReport> {
+    let report = |file: &shim_proto::launch::File| FileReport {
+        path: file.path.clone(),
+        digest: file.digest.clone(),
+    };
+    launch.files.iter().map(report).collect()
 }
 
 /// Opens the root that an init stands in.

@@ -19,6 +19,7 @@ mod processes;
 mod root;
 mod shim;
 mod spawner;
+mod sys;
 
 use std::process::ExitCode;
 

@@ -5,9 +5,11 @@ mod help;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use specs::id::Key;
+use specs::id::{Instance, Key};
 
-use help::{EXIT_CODES, LOGS_HELP, PLAN_HELP, STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help};
+use help::{
+    EXIT_CODES, LOGS_HELP, PLAN_HELP, RUN_HELP, STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help,
+};
 
 use crate::cmd::target::{LogTarget, Moment, Selector, Span};
 
@@ -88,6 +90,9 @@ pub(crate) enum StreamFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Be the daemon: watch specs and keep containers as they say
+    #[command(after_help = RUN_HELP)]
+    Run(RunArgs),
     /// List containers, or tell of one
     #[command(visible_alias = "ps", after_help = STATUS_HELP)]
     Status(StatusArgs),
@@ -159,6 +164,48 @@ pub(crate) enum Command {
         Exit codes: 0 done (also when no daemon answers)"
     )]
     Version(VersionArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Directory with specs; may be given several times [default: the configuration's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) specs: Vec<PathBuf>,
+    /// Configuration [default: /etc/reconciler/config.yaml if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where intent is kept [default: /var/lib/reconciler]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Where sockets and adoption records live [default: /run/reconciler]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runtime_dir: Option<PathBuf>,
+    /// Where output of containers goes [default: /var/log/reconciler]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
+    /// Cgroup below which containers' cgroups are made
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
+    /// Name of this daemon, part of every mark, so that several can live on one host
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<Instance>,
+    /// The supervisor's binary [default: reconciler-shim beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shim: Option<PathBuf>,
+    /// How root file systems are put together
+    #[arg(long, value_enum, default_value_t = RootAssembly::Auto, value_name = "HOW")]
+    pub(crate) assembly: RootAssembly,
+}
+
+/// How root file systems are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RootAssembly {
+    /// As the kernel can: detached if it may be, else classic.
+    Auto,
+    /// As a mount tree that stands nowhere until the container has it.
+    Detached,
+    /// With mounts in the container's own namespace, as kernels before 6.15 need.
+    Classic,
 }
 
 #[derive(Debug, Args)]

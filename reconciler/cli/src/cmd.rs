@@ -9,6 +9,7 @@ pub(crate) mod input;
 pub(crate) mod logs;
 pub(crate) mod order;
 pub(crate) mod plan;
+pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod target;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use reconciler_daemon::RunError;
 use serde::Serialize;
 use specs::id::Key;
 
@@ -32,22 +34,39 @@ use crate::render::Look;
 
 /// How a command ended; part of the contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Exit {
     /// As asked.
-    Done = 0,
+    Done,
     /// It failed, or a file is at fault.
-    Failed = 1,
+    Failed,
     /// `plan --exit-code`: there is something to do.
-    Changes = 2,
+    Changes,
     /// The container is not active, or was not in time.
-    NotActive = 3,
+    NotActive,
     /// No container has this name.
-    NoSuchName = 4,
+    NoSuchName,
     /// No daemon answers.
-    NoDaemon = 5,
+    NoDaemon,
     /// The command line is wrong.
-    Usage = 64,
+    Usage,
+    /// The daemon did not start, or had to end: its own code.
+    Daemon(u8),
+}
+
+impl Exit {
+    /// Returns the number that the shell sees.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Changes => 2,
+            Self::NotActive => 3,
+            Self::NoSuchName => 4,
+            Self::NoDaemon => 5,
+            Self::Usage => 64,
+            Self::Daemon(code) => code,
+        }
+    }
 }
 
 /// A command did not get to its end.
@@ -56,6 +75,9 @@ pub(crate) enum Failure {
     /// The daemon gave no answer to use.
     #[error(transparent)]
     Ask(#[from] AskError),
+    /// The daemon did not start, or had to end.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// Standard output takes nothing.
     #[error(transparent)]
     Out(#[from] OutError),
@@ -74,6 +96,9 @@ pub(crate) enum Failure {
     /// The daemon ended while it was waited for.
     #[error("the daemon has ended, and with it the stream of its answers")]
     Ended,
+    /// The daemon did not come to its first round within the time given.
+    #[error("the daemon is still starting")]
+    NotReady,
     /// Nobody has heard of the container within the time given.
     #[error("no container has the name `{0}`")]
     NoSuchName(Key),
@@ -92,6 +117,8 @@ impl Failure {
             Self::Ask(AskError::NoDaemon(..)) => Exit::NoDaemon,
             Self::Ask(err) if err.is_unknown_name() => Exit::NoSuchName,
             Self::NoSuchName(_) => Exit::NoSuchName,
+            Self::NotReady => Exit::NotActive,
+            Self::Run(err) => Exit::Daemon(err.exit_code()),
             Self::Usage(_) => Exit::Usage,
             _ => Exit::Failed,
         }

@@ -24,7 +24,7 @@ use render::paint::{Paint, Tone};
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(err) => return ExitCode::from(answer_usage(&err) as u8),
+        Err(err) => return ExitCode::from(answer_usage(&err).code()),
     };
     let paint = |is_terminal| Paint {
         color: wants_color(cli.common.color, is_terminal),
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(out) => out,
         Err(err) => {
             complain(&err, None, paint(stderr_is_terminal));
-            return ExitCode::from(Exit::Failed as u8);
+            return ExitCode::from(Exit::Failed.code());
         }
     };
     let mut session = Session {
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         socket: socket.unwrap_or_else(|| args::DEFAULT_SOCKET.into()),
         shows_progress: stdout_is_terminal && stderr_is_terminal && !terminal_is_dumb(),
     };
-    let done = dispatch(&mut session, &cli.command);
+    let done = dispatch(&mut session, &cli);
     let flushed = session.out.flush().map_err(Failure::from);
     let exit = done
         .and_then(|exit| flushed.map(|()| exit))
@@ -52,11 +52,13 @@ fn main() -> ExitCode {
             complain(&failure, failure.help(), paint(stderr_is_terminal));
             failure.exit()
         });
-    ExitCode::from(exit as u8)
+    ExitCode::from(exit.code())
 }
 
-fn dispatch(session: &mut Session, command: &Command) -> Result<Exit, Failure> {
-    match command {
+fn dispatch(session: &mut Session, cli: &Cli) -> Result<Exit, Failure> {
+    match &cli.command {
+        // The daemon's socket has its default in the configuration.
+        Command::Run(args) => cmd::run::run(args, cli.common.socket.clone()),
         Command::Status(args) => cmd::status::status(session, args),
         Command::Describe(args) => cmd::describe::describe(session, args),
         Command::Why(args) => cmd::why::why(session, args),

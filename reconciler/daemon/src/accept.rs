@@ -281,6 +281,7 @@ fn acceptance(
         _ => document.seccomp.clone(),
     };
     let basis = Basis {
+        source: &source,
         order,
         range,
         seccomp: seccomp.as_deref(),

@@ -9,6 +9,7 @@ use specs::config::Config;
 use specs::desired::{Desired, IdRange, MountSource, Run, Writable};
 use specs::diagnostic::Diagnostic;
 use specs::id::{Generation, Key};
+use specs::policy::Grant;
 use specs::resolve::{self, Choices};
 use specs::spec::{Spec, State};
 use store::model::{Accepted, Contents, Head, Override, Source};
@@ -50,6 +51,8 @@ pub(crate) struct Ledger {
 /// What resolving rests on beside the spec.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Basis<'a> {
+    /// Where the spec came from: its policy confines the paths that are bound.
+    pub(crate) source: &'a Source,
     /// The newest order.
     pub(crate) order: Option<&'a Override>,
     /// The id range, if one is needed.
@@ -106,6 +109,7 @@ impl Ledger {
             .transpose()
             .map_err(|err| format!("read the kept seccomp profile: {err}"))?;
         let basis = Basis {
+            source: &head.accepted.source,
             order: self.orders.get(&head.key),
             range: self
                 .ranges
@@ -153,6 +157,7 @@ impl Ledger {
             return Ok(());
         };
         let basis = Basis {
+            source: &entry.head.accepted.source,
             order: self.orders.get(key),
             range: self.ranges.get(key).copied(),
             seccomp: entry.seccomp.as_deref(),
@@ -203,7 +208,19 @@ pub(crate) fn resolved(
         restart_epoch: order.map_or(0, |order| order.restart_epoch),
         defaults: &config.defaults,
     };
-    resolve::resolve(spec, &choices)
+    let mut desired = resolve::resolve(spec, &choices)?;
+    grant_of(basis.source, config).confine(&mut desired);
+    Ok(desired)
+}
+
+/// Returns what the policy grants to specs from there.
+fn grant_of(source: &Source, config: &Config) -> Grant {
+    let (directory, owner) = match source {
+        Source::File { path, uid, .. } => (Path::new(path).parent(), *uid),
+        Source::Api { uid } => (None, *uid),
+    };
+    let directory = directory.unwrap_or(Path::new("")).to_string_lossy();
+    config.policy.grant(&directory, owner)
 }
 
 /// Returns what the spec's own fields say about running.

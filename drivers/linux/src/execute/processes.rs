@@ -1,12 +1,12 @@
 //! Steps about processes, files and mounts inside a container: all by its shim.
 
 use driver_api::{Expect, Outcome, StepError};
-use shim_proto::message::{Ask, Forget, ProcessReport, Report, Signal, Stop};
-use specs::desired::{Desired, UserNamespace};
+use shim_proto::message::{Ask, FRAME_BYTES_MAX, Forget, ProcessReport, Report, Signal, Stop};
+use specs::desired::{Desired, File, UserNamespace};
 use specs::id::{Digest, ProcessName};
 
 use super::Act;
-use crate::error::retry;
+use crate::error::{retry, terminal};
 use crate::launch;
 
 impl Act<'_> {
@@ -56,6 +56,7 @@ impl Act<'_> {
                 .iter()
                 .any(|there| there.path == file.path && there.digest == digest);
             if !is_there {
+                check_size(file)?;
                 self.order(Ask::WriteFile(launch::file(file)))?;
                 did = true;
             }
@@ -172,4 +173,24 @@ impl Act<'_> {
         self.order(Ask::Mount(mount))?;
         Ok(Outcome::Done)
     }
+}
+
+/// Refuses a file that no message can carry, before the shim hangs up on it.
+fn check_size(file: &File) -> Result<(), StepError> {
+    /// Room for everything of a message but the contents.
+    const ROOM: usize = 64 << 10;
+    let most = usize::try_from(FRAME_BYTES_MAX)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(ROOM);
+    if file.content.0.len() <= most {
+        return Ok(());
+    }
+    Err(terminal(
+        format!("write the file {}", file.path),
+        format!(
+            "it has {} bytes, a running container takes at most {most}",
+            file.content.0.len()
+        ),
+        "bind-mount it instead",
+    ))
 }

@@ -196,6 +196,47 @@ fn leaf(arms: &[Arm], default: Action) -> Result<Vec<sock_filter>, CompileError>
     Ok(code)
 }
 
+/// Goes on if it holds, out of the arm if not.
+fn must(code: u16, k: u32) -> Draft {
+    Draft {
+        no: To::Out,
+        ..draft(code, k)
+    }
+}
+
+/// Out of the arm if it holds, goes on if not.
+fn must_not(code: u16, k: u32) -> Draft {
+    Draft {
+        yes: To::Out,
+        ..draft(code, k)
+    }
+}
+
+/// Settles a test of five by the upper half alone: on to its end.
+fn settled(code: u16, k: u32) -> Draft {
+    Draft {
+        yes: To::Skip(3),
+        ..draft(code, k)
+    }
+}
+
+/// Settles a test by the upper half unless that is equal: over the last two.
+fn settled_unless(k: u32) -> Draft {
+    Draft {
+        no: To::Skip(2),
+        ..draft(IF_IS, k)
+    }
+}
+
+/// Returns the upper and the lower half.
+fn halves(value: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+    (
+        u32::from_be_bytes([a, b, c, d]),
+        u32::from_be_bytes([e, f, g, h]),
+    )
+}
+
 /// Tests one argument, the upper half first; out of the arm when it does not hold.
 fn test(condition: &Condition) -> Vec<Draft> {
     let low_at = AT_ARGUMENTS + 8 * u32::from(condition.argument);
@@ -205,38 +246,6 @@ fn test(condition: &Condition) -> Vec<Draft> {
         (low_at + 4, low_at)
     };
     let (low, high) = (draft(LOAD, low_at), draft(LOAD, high_at));
-    let must = |code, k| Draft {
-        code,
-        yes: To::Skip(0),
-        no: To::Out,
-        k,
-    };
-    let must_not = |code, k| Draft {
-        code,
-        yes: To::Out,
-        no: To::Skip(0),
-        k,
-    };
-    let halves = |value: u64| {
-        let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
-        (
-            u32::from_be_bytes([a, b, c, d]),
-            u32::from_be_bytes([e, f, g, h]),
-        )
-    };
-    // Settled by the upper half: on to the end of this test, two instructions further.
-    let settled = |code, k| Draft {
-        code,
-        yes: To::Skip(3),
-        no: To::Skip(0),
-        k,
-    };
-    let settled_unless = |k| Draft {
-        code: IF_IS,
-        yes: To::Skip(0),
-        no: To::Skip(2),
-        k,
-    };
     match condition.test {
         Test::Is(value) => {
             let (up, down) = halves(value);

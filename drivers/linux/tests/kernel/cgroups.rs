@@ -225,16 +225,23 @@ fn a_lost_group_is_made_again_around_living_processes() {
 }
 
 #[test]
-fn a_half_lost_group_is_not_whole() {
+fn a_half_lost_group_is_not_whole_and_limits_nobody() {
     let world = World::new();
-    let desired = world.desired("web");
+    let mut desired = world.desired("web");
+    desired.limits = full();
     world.prepare(&desired);
-    let group = world.group_with("web.1", "pids.max");
-    std::fs::remove_dir(&group).unwrap();
-    let life = world.life("web");
-    assert!(!life.cgroup.known().unwrap().whole);
-    world.done("web", Action::CreateCgroup(Limits::default()));
-    assert!(world.life("web").cgroup.known().unwrap().whole);
+    for file in ["pids.max", "cpu.stat", "cgroup.procs"] {
+        std::fs::remove_dir(world.group_with("web.1", file)).unwrap();
+        let life = world.life("web");
+        let cgroup = life.cgroup.known().unwrap();
+        assert!(!cgroup.whole);
+        // Not "this host has no such control", which nothing could mend.
+        let limits = &cgroup.limits;
+        assert!(limits.pids.known().is_some() && limits.memory.known().is_some());
+        assert!(limits.cpu.known().is_some() && limits.cpu_weight.known().is_some());
+        world.done("web", Action::CreateCgroup(full()));
+        check_limits(&world, "web", &full());
+    }
 }
 
 #[test]

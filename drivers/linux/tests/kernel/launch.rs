@@ -35,6 +35,7 @@ fn the_description_says_all_that_was_desired() {
                 source: "/srv/data".into(),
                 recursive: true,
                 propagation: Propagation::Slave,
+                beneath: Some("/srv".into()),
             },
         },
         Mount {

@@ -317,3 +317,41 @@ fn a_life_below_another_parent_is_still_found() {
         .unwrap();
     assert!(world.groups("web.1").is_empty());
 }
+
+#[test]
+fn looking_at_one_container_costs_little_beside_many() {
+    let world = World::new();
+    let desired = world.desired("web");
+    world.prepare(&desired);
+    let _shell = world.init("web", &["unshare", "-n"]);
+    let cost = || {
+        let turns = 20;
+        let begun = cpu_ms();
+        for _turn in 0..turns {
+            world.life("web");
+        }
+        (cpu_ms() - begun) / f64::from(turns)
+    };
+    let alone = cost();
+    for number in 0..200 {
+        let mut other = desired.clone();
+        other.key = key(&format!("other-{number}"));
+        world.done(
+            other.key.as_str(),
+            Action::PrepareBundle(other.clone().into()),
+        );
+        world.done(
+            other.key.as_str(),
+            Action::CreateCgroup(other.limits.clone()),
+        );
+    }
+    let among = cost();
+    println!("one observation: {alone:.3} ms of processor alone, {among:.3} ms among 200");
+    assert!(among < alone * 4.0 + 5.0, "{alone} {among}");
+}
+
+/// Processor time of this thread, milliseconds.
+fn cpu_ms() -> f64 {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    at.tv_sec as f64 * 1e3 + at.tv_nsec as f64 / 1e6
+}

@@ -149,11 +149,8 @@ fn a_tree_deeper_than_paths_can_be_long_is_removed() {
     }
     drop(at);
     let mut turns = 0;
-    loop {
-        match world.execute("web", Action::RemoveRoot).unwrap() {
-            Outcome::Started => turns += 1,
-            _ => break,
-        }
+    while world.execute("web", Action::RemoveRoot).unwrap() == Outcome::Started {
+        turns += 1;
         assert!(turns < 100);
     }
     assert!(!world.state("ephemeral/web.1").exists());

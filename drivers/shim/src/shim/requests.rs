@@ -72,7 +72,12 @@ impl Shim {
             .filter(|init| init.is_ready)
             .ok_or_else(no_init)?;
         let root = open_root(init.id, &init.pidfd)?;
-        root::write_file(root.as_fd(), file).map_err(fail::of_root)?;
+        let launch = self.launch.as_ref();
+        let inside = root::Inside {
+            init: init.pidfd.as_fd(),
+            has_user_namespace: launch.is_some_and(|launch| launch.user_namespace.is_some()),
+        };
+        root::write_file(root.as_fd(), file, &inside).map_err(fail::of_root)?;
         let report = FileReport {
             path: file.path.clone(),
             digest: file.digest.clone(),

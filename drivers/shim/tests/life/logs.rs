@@ -178,3 +178,47 @@ fn a_full_disk_makes_who_asked_for_it_wait_and_nobody_else() {
     world.end();
     drop(disk);
 }
+
+/// Proportional memory of a process in KiB: all of it, and what is its own.
+fn memory_kib(pid: i32) -> (u64, u64) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let field = |name: &str| -> u64 {
+        let fields = text.lines().filter_map(|line| line.strip_prefix(name));
+        fields
+            .map(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().unwrap())
+            .sum()
+    };
+    (field("Pss:"), field("Private_Dirty:"))
+}
+
+#[test]
+fn memory_is_flat_whatever_is_written() {
+    if !can_run() {
+        return;
+    }
+    let world = World::launched();
+    let mut client = world.client();
+    client.start(script("idle", "exec sleep 1000"));
+    let both = || ["shim.id", "init.id"].map(|name| memory_kib(world.id(name).unwrap().0));
+    let before = both();
+    let logs = Some(Logs {
+        max_bytes: 1 << 20,
+        max_files: 2,
+        ..Logs::default()
+    });
+    let line = "head -c 3000000 /dev/zero; yes | head -c 3000000; seq 1 300000";
+    client.start(Process {
+        logs,
+        ..script("flood", line)
+    });
+    client.exit_of("flood");
+    for round in 0..50 {
+        client.run(&world, "again", &format!("exit {}", round % 7));
+    }
+    let after = both();
+    println!("shim, init: (pss, own) KiB {before:?}, after a flood {after:?}");
+    for ((_, own), (_, own_after)) in before.iter().zip(&after) {
+        assert!(*own_after < own + 128, "{before:?} {after:?}");
+    }
+    world.end();
+}

@@ -383,3 +383,36 @@ fn pids_inside(world: &World) -> Vec<i32> {
         .filter(|pid| namespace(*pid) == inside)
         .collect()
 }
+
+#[test]
+fn files_are_placed_replaced_and_remembered() {
+    if !can_run() {
+        return;
+    }
+    let file = |content: &str, digest: u8| shim_proto::launch::File {
+        path: "/etc/motd".into(),
+        content: content.into(),
+        mode: 0o644,
+        user: "root".into(),
+        digest: vec![digest; 16],
+    };
+    let mut world = World::new();
+    world.launch.files = vec![file("one\n", 1)];
+    world.launch();
+    let mut client = world.client();
+    assert_eq!(client.run(&world, "a", "cat /etc/motd").1, "one\n");
+    assert_eq!(client.report().files[0].digest, [1; 16]);
+    assert!(matches!(
+        client.ask(Ask::WriteFile(file("two\n", 2))),
+        Answer::Done(_)
+    ));
+    assert_eq!(client.run(&world, "b", "cat /etc/motd").1, "two\n");
+    world.kill("shim.id");
+    world.adopt();
+    let files = world.client().report().files;
+    assert_eq!(
+        (files.len(), &files[0].path[..], &files[0].digest[..]),
+        (1, "/etc/motd", &[2; 16][..])
+    );
+    world.end();
+}

@@ -87,3 +87,15 @@ Examples:
 
 Exit codes: 0 done, 1 failed or (--wait) a file is refused, 3 not settled in time
 (--wait), 4 no such name, 5 no daemon answers";
+
+pub(super) const RUN_HELP: &str = "\
+Examples:
+  reconciler run
+  reconciler run --specs ./examples/web --state-dir ./state --runtime-dir ./run \\
+      --log-dir ./log --socket ./run/reconciler.sock --instance demo
+
+TERM and INT end the daemon and leave every container running; the next start adopts
+them. HUP reads configuration and specs again. RECONCILER_LOG=debug tells more.
+
+Exit codes: 0 ended on a signal, 64 wrong command line, 70 a bug, 71 the system refused
+something, 75 another daemon has this state directory, 77 not root, 78 configuration";

@@ -5,7 +5,7 @@ use reconciler_daemon::api::wire::{Detail, LogLine};
 use super::follow::follow;
 use super::{Exit, Failure, Session, now_ms};
 use crate::args::{LogsArgs, StreamFormat};
-use crate::client::{Client, with_query};
+use crate::client::{AskError, Client, with_query};
 use crate::render::escape;
 use crate::render::paint::Tone;
 
@@ -53,10 +53,15 @@ pub(crate) fn logs(session: &mut Session, args: &LogsArgs) -> Result<Exit, Failu
     printer.finish(session)
 }
 
-/// Whether the container has more than one process, so that lines need a name.
+/// Whether the container has more than one process, so that lines need a name. Output of a
+/// container that is gone can still be there, and then nobody knows.
 fn has_several(client: &Client, args: &LogsArgs) -> Result<bool, Failure> {
-    let detail: Detail = client.get(&format!("/containers/{}", args.target.key))?;
-    Ok(detail.view.status.processes.len() > 1)
+    let asked: Result<Detail, AskError> = client.get(&format!("/containers/{}", args.target.key));
+    match asked {
+        Ok(detail) => Ok(detail.view.status.processes.len() > 1),
+        Err(err) if err.is_unknown_name() => Ok(true),
+        Err(err) => Err(err.into()),
+    }
 }
 
 /// Puts records together to lines.

@@ -100,6 +100,7 @@ fn print_now(
     };
     let detail: Detail = client.get(&format!("/containers/{name}"))?;
     let active = is_active(&detail.view.status);
+    let title = status::refusal_title(&detail.view.status);
     let list = List {
         containers: vec![detail.view],
         refused: Vec::new(),
@@ -108,7 +109,7 @@ fn print_now(
     print(session, args.output, &list, list.containers.first())?;
     if let (Some(refusal), ListFormat::Table | ListFormat::Wide) = (&detail.refusal, args.output) {
         let refusal = escape::lines(refusal);
-        let text = format!("\nthe newest text was refused, an earlier one stands:\n{refusal}\n");
+        let text = format!("\n{title}:\n{}\n", refusal.trim_end());
         session.out.text(&text)?;
     }
     Ok((if active { Exit::Done } else { Exit::NotActive }, active))

@@ -1,6 +1,6 @@
 //! `reconciler sync`.
 
-use reconciler_daemon::api::wire::{Done, List, Sync};
+use reconciler_daemon::api::wire::{Detail, Done, List, Sync};
 use specs::id::Key;
 
 use super::wait::{self, Goal};
@@ -35,16 +35,25 @@ pub(crate) fn sync(session: &mut Session, args: &SyncArgs) -> Result<Exit, Failu
         after_order: true,
     };
     let found = wait::wait(session, &client, &goal, args.wait.timeout.0)?;
-    if let Some(exit) = wait::report(session, &found)? {
-        return Ok(exit);
-    }
-    let list: List = client.get("/containers")?;
-    if list.refused.is_empty() {
-        return Ok(Exit::Done);
-    }
+    let late = wait::report(session, &found)?;
+    let refused = match &args.name {
+        Some(name) => {
+            let detail: Detail = client.get(&format!("/containers/{name}"))?;
+            detail
+                .refusal
+                .map(|refusal| format!("{}\n", escape::lines(&refusal).trim_end()))
+        }
+        None => {
+            let list: List = client.get("/containers")?;
+            let text = status::refused(&list.refused, session.out.paint);
+            (!text.is_empty()).then(|| text.trim_start_matches('\n').to_owned())
+        }
+    };
+    let Some(refused) = refused else {
+        return Ok(late.unwrap_or(Exit::Done));
+    };
     if args.output == Format::Text {
-        let text = status::refused(&list.refused, session.out.paint);
-        session.out.text(text.trim_start_matches('\n'))?;
+        session.out.text(&refused)?;
     }
     Ok(Exit::Failed)
 }

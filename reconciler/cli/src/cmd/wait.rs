@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
-use reconciler_daemon::api::wire::{ContainerView, List};
+use reconciler_daemon::api::wire::{ContainerView, List, Version};
 use specs::id::Key;
 use specs::status::{ConditionKind, Phase, Status, Truth};
 
@@ -52,6 +52,7 @@ pub(crate) fn wait(
 ) -> Result<Found, Failure> {
     let begin = Instant::now();
     let bar = progress(session);
+    wait_until_ready(client, &bar, begin, timeout)?;
     // The stream is opened before the list is asked for: no change falls between the two.
     let mut lines = client.lines("/watch")?;
     let list: List = client.get("/containers")?;
@@ -98,6 +99,28 @@ pub(crate) fn wait(
     }
     bar.finish_and_clear();
     Ok(found(&known, goal))
+}
+
+/// Waits until the daemon has read all it was given: before that, "nothing is left to do" is
+/// true of whatever it has not read yet.
+fn wait_until_ready(
+    client: &Client,
+    bar: &ProgressBar,
+    begin: Instant,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    loop {
+        let version: Version = client.get("/version")?;
+        if version.ready {
+            return Ok(());
+        }
+        if begin.elapsed() >= timeout {
+            return Err(Failure::NotReady);
+        }
+        bar.set_message("the daemon is starting");
+        bar.tick();
+        std::thread::sleep(TICK);
+    }
 }
 
 /// Tells what was not reached. Returns the exit code for it; none if all was.

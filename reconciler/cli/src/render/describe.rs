@@ -19,7 +19,7 @@ pub(crate) fn describe(detail: &Detail, look: &Look) -> String {
     };
     page.head(detail);
     if let Some(refusal) = &detail.refusal {
-        page.section("Newest text refused, an earlier one stands");
+        page.section(super::status::refusal_title(status));
         page.out
             .push_str(&format!("{}\n", escape::lines(refusal).trim_end()));
     }
@@ -119,10 +119,12 @@ impl Page<'_> {
                 ConditionKind::Healthy => "Healthy",
                 ConditionKind::Settled => "Settled",
             };
+            // 0 is "nobody wrote it down".
+            let since = (condition.since_ms > 0).then_some(condition.since_ms);
             grid.push(vec![
                 Cell::plain(kind),
                 Cell::new(tone, holds),
-                Cell::plain(human::age(Some(condition.since_ms), self.look.now_ms)),
+                Cell::plain(human::age(since, self.look.now_ms)),
                 Cell::plain(&condition.reason),
                 Cell::plain(&condition.message),
             ]);

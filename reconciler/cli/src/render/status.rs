@@ -132,6 +132,14 @@ pub(crate) fn state(status: &Status, now_ms: u64) -> (Tone, String) {
     (tone, text)
 }
 
+/// Returns what a refusal means for a container.
+pub(crate) fn refusal_title(status: &Status) -> &'static str {
+    match status.phase {
+        Phase::Invalid => "Its text is refused, and no earlier one stands",
+        _ => "Newest text refused, an earlier one stands",
+    }
+}
+
 /// Returns the moment of the next try, of the container or of one of its processes.
 pub(crate) fn next_try(status: &Status) -> Option<u64> {
     let processes = status

@@ -9,7 +9,7 @@ use reconciler_daemon::api::wire::{
 };
 use serde_json::Value;
 
-use crate::daemon::{Daemon, detail, list, reconciler, view};
+use crate::daemon::{Daemon, detail, list, reconciler, version, view};
 
 fn problem(status: StatusCode, message: &str) -> (StatusCode, Json<Problem>) {
     (
@@ -332,14 +332,9 @@ fn plan_sends_the_texts_of_files_and_directories() {
 #[test]
 fn version_tells_both_ends_and_what_a_person_should_know() {
     let version = Version {
-        version: "9.9.9".into(),
         protocol: 7,
-        instance: "main".into(),
-        ready: true,
         safe_mode: Some("the store was rebuilt".into()),
-        held_deletes: None,
-        adopted: 3,
-        restarted: 0,
+        ..version(true)
     };
     let daemon = Daemon::start(Router::new().route("/version", get(|| async { Json(version) })));
     let out = daemon.run(&["version"]).good();

@@ -7,8 +7,8 @@ fn run(args: &[&str]) -> Ran {
 }
 
 const COMMANDS: &[&str] = &[
-    "status", "ps", "describe", "why", "logs", "events", "plan", "doctor", "sync", "start", "stop",
-    "restart", "suspend", "resume", "version", "validate", "schema", "explain",
+    "run", "status", "ps", "describe", "why", "logs", "events", "plan", "doctor", "sync", "start",
+    "stop", "restart", "suspend", "resume", "version", "validate", "schema", "explain",
 ];
 
 #[test]
@@ -32,10 +32,10 @@ fn every_command_has_help_with_an_example_and_its_exit_codes() {
 #[test]
 fn commands_that_print_data_take_o_json() {
     for command in COMMANDS {
-        // An order answers with a sentence, and the schema is JSON already.
+        // The daemon tells nothing, an order answers with a sentence, the schema is JSON already.
         let prints_data = !matches!(
             *command,
-            "start" | "stop" | "restart" | "suspend" | "resume" | "schema"
+            "run" | "start" | "stop" | "restart" | "suspend" | "resume" | "schema"
         );
         let help = run(&[command, "--help"]).good();
         assert_eq!(
@@ -77,6 +77,12 @@ fn a_wrong_command_line_is_64_and_never_looks_like_an_answer() {
         );
         assert!(!ran.stderr.is_empty(), "{args:?}");
     }
+}
+
+#[test]
+fn a_daemon_that_cannot_start_says_why_with_a_code_of_its_own() {
+    let error = run(&["run", "--config", "/nonexistent/config.yaml"]).bad(78);
+    assert!(error.contains("/nonexistent/config.yaml: "), "{error}");
 }
 
 #[test]

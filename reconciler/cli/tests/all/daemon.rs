@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use reconciler_daemon::api::wire::{ContainerView, Detail, List};
+use reconciler_daemon::api::wire::{ContainerView, Detail, List, PROTOCOL, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -220,6 +220,20 @@ pub(crate) fn detail(view: &Value) -> Detail {
         limits: Default::default(),
         events: Vec::new(),
         refusal: None,
+    }
+}
+
+/// `GET /version` of a daemon that is ready, or not yet.
+pub(crate) fn version(ready: bool) -> Version {
+    Version {
+        version: "9.9.9".into(),
+        protocol: PROTOCOL,
+        instance: "main".into(),
+        ready,
+        safe_mode: None,
+        held_deletes: None,
+        adopted: 3,
+        restarted: 0,
     }
 }
 

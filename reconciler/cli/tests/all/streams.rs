@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::process::Stdio;
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::{StreamExt as _, stream};
-use reconciler_daemon::api::wire::{ContainerView, LogLine};
+use reconciler_daemon::api::wire::{ContainerView, LogLine, Problem};
 use serde_json::{Value, json};
 use specs::event::Event;
 
@@ -97,6 +98,26 @@ fn lines_of_several_processes_carry_names_and_never_mix() {
         out.starts_with("2026-01-31T12:00:00.000000001Z one, \n"),
         "{out}"
     );
+}
+
+#[test]
+fn output_of_a_container_that_is_gone_can_still_be_read() {
+    let body = || async { whole(vec![log("main", "last words", false)]) };
+    let gone = || async {
+        let message = "there is no container web".to_owned();
+        (
+            StatusCode::NOT_FOUND,
+            Json(Problem {
+                code: "UnknownName".into(),
+                message,
+            }),
+        )
+    };
+    let routes = Router::new()
+        .route("/containers/web", get(gone))
+        .route("/containers/web/logs", get(body));
+    let daemon = Daemon::start(routes);
+    assert_eq!(daemon.run(&["logs", "web"]).good(), "main | last words\n");
 }
 
 #[test]

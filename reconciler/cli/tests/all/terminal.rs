@@ -10,7 +10,7 @@ use reconciler_daemon::api::wire::{Check, Doctor, Link, List, RefusedFile, Why};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::daemon::{Daemon, detail, ended, list, view};
+use crate::daemon::{Daemon, detail, ended, list, version, view};
 
 /// A pseudo-terminal: our end and the other's.
 fn terminal() -> (OwnedFd, OwnedFd) {
@@ -231,6 +231,7 @@ fn raw_logs_are_refused_on_a_terminal() {
 fn waiting_shows_progress_on_a_terminal_only() {
     let list = list(&[view("web", "Starting", false)]);
     let routes = Router::new()
+        .route("/version", get(|| async { Json(version(true)) }))
         .route("/containers", get(|| async { Json(list) }))
         .route(
             "/watch",

@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 use reconciler_daemon::api::wire::{Done, List, RefusedFile};
 use serde_json::Value;
 
-use crate::daemon::{Daemon, detail, list, view};
+use crate::daemon::{Daemon, detail, list, version, view};
 
 /// Lines now, then an open stream.
 fn open(lines: Vec<Value>) -> Body {
@@ -26,6 +26,7 @@ fn changing(before: Vec<Value>, changes: Vec<Value>, after: Vec<Value>) -> Daemo
     let now = Arc::new(Mutex::new(list(&before)));
     let (lists, watches, one) = (now.clone(), now.clone(), now);
     let routes = Router::new()
+        .route("/version", get(|| async { Json(version(true)) }))
         .route(
             "/containers",
             get(move || async move {
@@ -199,6 +200,7 @@ fn a_refused_file_makes_sync_fail_although_all_is_settled() {
         ..list(&[view("web", "Running", true)])
     };
     let routes = Router::new()
+        .route("/version", get(|| async { Json(version(true)) }))
         .route(
             "/containers",
             get(move || async move {
@@ -229,6 +231,7 @@ fn a_refused_file_makes_sync_fail_although_all_is_settled() {
 #[test]
 fn a_daemon_that_ends_meanwhile_is_an_error() {
     let routes = Router::new()
+        .route("/version", get(|| async { Json(version(true)) }))
         .route(
             "/containers",
             get(|| async { Json(list(&[view("web", "Starting", false)])) }),
@@ -236,4 +239,61 @@ fn a_daemon_that_ends_meanwhile_is_an_error() {
         .route("/watch", get(|| async { Body::empty() }));
     let error = Daemon::start(routes).run(&["status", "--wait"]).bad(1);
     assert!(error.contains("the daemon has ended"), "{error}");
+}
+
+#[test]
+fn a_daemon_that_is_starting_has_not_settled_anything() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let versions = asked.clone();
+    let ready_at_third =
+        move || async move { Json(version(versions.fetch_add(1, Ordering::SeqCst) >= 2)) };
+    let web = view("web", "Running", true);
+    let routes = |ready| {
+        Router::new()
+            .route("/version", ready)
+            .route(
+                "/containers",
+                get(move || async move { Json(list(&[web])) }),
+            )
+            .route("/watch", get(|| async { open(vec![]) }))
+    };
+    let daemon = Daemon::start(routes.clone()(get(ready_at_third)));
+    daemon.run(&["status", "--wait", "--timeout", "20s"]).good();
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    let daemon = Daemon::start(routes(get(|| async { Json(version(false)) })));
+    let error = daemon
+        .run(&["status", "--wait", "--timeout", "100ms"])
+        .bad(3);
+    assert!(error.contains("the daemon is still starting"), "{error}");
+}
+
+#[test]
+fn a_refusal_of_the_one_that_was_synced_makes_sync_fail() {
+    let refused = |refusal: Option<&str>| {
+        let mut detail = detail(&view("web", "Running", true));
+        detail.refusal = refusal.map(Into::into);
+        let routes = Router::new()
+            .route("/version", get(|| async { Json(version(true)) }))
+            .route(
+                "/containers",
+                get(|| async { Json(list(&[view("web", "Running", true)])) }),
+            )
+            .route("/containers/web", get(|| async { Json(detail) }))
+            .route("/watch", get(|| async { open(vec![]) }))
+            .route(
+                "/sync",
+                post(|| async {
+                    Json(Done {
+                        message: "looking".into(),
+                    })
+                }),
+            );
+        Daemon::start(routes).run(&["sync", "web", "--wait"])
+    };
+    assert_eq!(refused(None).good(), "looking\n");
+    let ran = refused(Some("error[E0201]: unknown field"));
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(1), "looking\nerror[E0201]: unknown field\n")
+    );
 }
