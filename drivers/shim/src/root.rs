@@ -39,7 +39,7 @@ mod sysctl;
 mod users;
 
 pub(crate) use enter::enter;
-pub(crate) use failure::Failure;
+pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use live::{Inside, restore_mount, write_file};
 pub(crate) use users::lookup_user;
 
