@@ -4,12 +4,18 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
+use rustix::io::Errno;
 
 /// Damaged engines kept.
 const KEPT_ASIDE: usize = 4;
 const TEMPORARY: &str = "tmp";
+/// A child of the last holder has its files between `fork(2)` and `execve(2)`.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why the lock was not taken.
 #[derive(Debug)]
@@ -35,9 +41,17 @@ pub(crate) fn lock(directory: &Path) -> Result<File, LockError> {
         .mode(0o600)
         .open(directory.join("lock"))
         .map_err(LockError::Io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let mut taken = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    for _ in 1..LOCK_TRIES {
+        if taken != Err(Errno::WOULDBLOCK) {
+            break;
+        }
+        thread::sleep(LOCK_PAUSE);
+        taken = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    }
+    match taken {
         Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        Err(Errno::WOULDBLOCK) => {
             let mut text = String::new();
             let holder = match file.read_to_string(&mut text) {
                 Ok(_) => text.trim().parse().ok(),
@@ -189,7 +203,7 @@ pub(crate) fn hold_ballast(directory: &Path, bytes: u64, spare: u64) -> io::Resu
     let file = create(&path)?;
     let taken = match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         // A file system without fallocate(2) gets its blocks by being written to.
-        Err(rustix::io::Errno::OPNOTSUPP) => {
+        Err(Errno::OPNOTSUPP) => {
             io::copy(&mut io::repeat(0xb5).take(bytes), &mut &file).and_then(|_| file.sync_all())
         }
         result => result.map_err(io::Error::from),

@@ -2,9 +2,11 @@
 //!
 //! No type of an engine's own crosses this line.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 #[cfg(test)]
@@ -166,5 +168,28 @@ impl EngineKind {
             #[cfg(test)]
             Self::Redb => redb::open(directory),
         }
+    }
+}
+
+/// Runs a call of an engine's own code; a panic inside becomes an error.
+fn guarded<T>(
+    what: &'static str,
+    call: impl FnOnce() -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        Err(EngineError::Panicked {
+            what,
+            how: words(panic.as_ref()),
+        })
+    })
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "no words".to_owned()
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Home {
     pub(crate) directory: PathBuf,
     pub(crate) witness_directory: PathBuf,
     pub(crate) kind: EngineKind,
-    pub(crate) open_deadline_seconds: u64,
+    pub(crate) deadline_seconds: u64,
     pub(crate) ballast_bytes: u64,
     /// Free space below which nothing is begun.
     pub(crate) reserve_bytes: u64,
@@ -92,10 +92,10 @@ impl Home {
         if free < self.reserve_bytes {
             self.free_ballast()?;
         }
-        match self.kind.open(&path, self.open_deadline_seconds) {
+        match self.kind.open(&path, self.deadline_seconds) {
             Err(EngineError::Full { .. }) => {
                 self.free_ballast()?;
-                self.kind.open(&path, self.open_deadline_seconds)
+                self.kind.open(&path, self.deadline_seconds)
             }
             result => result,
         }

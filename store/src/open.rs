@@ -190,7 +190,13 @@ fn judge(
         // Cut short while it was made: nothing was ever committed.
         return finish_making(home, engine, Meta::empty(witness.id.clone()));
     }
-    let reached = examined.meta.as_ref().map_or(0, |meta| meta.revision);
+    // How far another store got says nothing of this one.
+    let id = evidence.id();
+    let own = examined
+        .meta
+        .as_ref()
+        .filter(|meta| id.as_ref().is_none_or(|id| *id == meta.id));
+    let reached = own.map_or(0, |meta| meta.revision);
     let is_current = evidence
         .recovered
         .as_ref()

@@ -37,8 +37,8 @@ pub struct Options {
     pub events_max: u64,
     /// Commits after which a new copy of everything may be due, at least 1.
     pub export_every: u64,
-    /// Longest the engine may take to open, seconds.
-    pub open_deadline_seconds: u64,
+    /// Longest one act of the engine may take, its opening included, seconds.
+    pub deadline_seconds: u64,
 }
 
 impl Options {
@@ -51,7 +51,7 @@ impl Options {
             ballast_bytes: 32 << 20,
             events_max: 4096,
             export_every: 512,
-            open_deadline_seconds: 60,
+            deadline_seconds: 60,
         }
     }
 }
@@ -234,7 +234,7 @@ impl Store {
                 .unwrap_or(directory)
                 .clone(),
             kind,
-            open_deadline_seconds: options.open_deadline_seconds,
+            deadline_seconds: options.deadline_seconds,
             ballast_bytes: options.ballast_bytes,
             reserve_bytes,
         };
@@ -497,7 +497,16 @@ impl Inner {
             Access::Lost {
                 is_to_be_replaced: false,
             } => {
-                let engine = self.home.open_engine().map_err(failed)?;
+                let engine = match self.home.open_engine() {
+                    Ok(engine) => engine,
+                    Err(error) => {
+                        // Without a full disk to blame, it is the files, or a handle of ours
+                        // that never closed them.
+                        let is_to_be_replaced = !matches!(error, EngineError::Full { .. });
+                        self.access = Access::Lost { is_to_be_replaced };
+                        return Err(failed(error));
+                    }
+                };
                 let found = Image::of(engine.as_ref()).map_err(failed)?;
                 let ops = image.ops_from(&found);
                 if !ops.is_empty() {

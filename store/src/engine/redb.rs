@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ::redb::{Database, ReadableDatabase, TableDefinition};
 
-use super::{Engine, EngineError, Op, Tree, Visit};
+use super::{Engine, EngineError, Op, Tree, Visit, guarded};
 
 #[derive(Debug)]
 struct Redb {
@@ -16,6 +16,10 @@ struct Redb {
 
 /// Opens or makes a redb in `directory`.
 pub(super) fn open(directory: &Path) -> Result<Box<dyn Engine>, EngineError> {
+    guarded("redb's open", || open_here(directory))
+}
+
+fn open_here(directory: &Path) -> Result<Box<dyn Engine>, EngineError> {
     const WHAT: &str = "redb's open";
     fs::create_dir_all(directory).map_err(|source| EngineError::from_io(WHAT, source))?;
     let db = Database::create(directory.join("data.redb")).map_err(|error| named(WHAT, error))?;
@@ -44,6 +48,24 @@ fn table(tree: Tree) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
 
 impl Engine for Redb {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        guarded("redb's get", || self.get_here(tree, key))
+    }
+
+    fn scan(&self, tree: Tree, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        guarded("redb's scan", || self.scan_here(tree, prefix, visit))
+    }
+
+    fn apply(&self, batch: &[Op]) -> Result<(), EngineError> {
+        guarded("redb's transaction", || self.apply_here(batch))
+    }
+
+    fn make_durable(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+impl Redb {
+    fn get_here(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         const WHAT: &str = "redb's get";
         let read = self.db.begin_read().map_err(|error| named(WHAT, error))?;
         let table = read
@@ -53,7 +75,12 @@ impl Engine for Redb {
         Ok(value.map(|value| value.value().to_vec()))
     }
 
-    fn scan(&self, tree: Tree, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), EngineError> {
+    fn scan_here(
+        &self,
+        tree: Tree,
+        prefix: &[u8],
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
         const WHAT: &str = "redb's scan";
         let read = self.db.begin_read().map_err(|error| named(WHAT, error))?;
         let table = read
@@ -70,7 +97,7 @@ impl Engine for Redb {
         Ok(())
     }
 
-    fn apply(&self, batch: &[Op]) -> Result<(), EngineError> {
+    fn apply_here(&self, batch: &[Op]) -> Result<(), EngineError> {
         const WHAT: &str = "redb's transaction";
         let write = self.db.begin_write().map_err(|error| named(WHAT, error))?;
         for op in batch {
@@ -86,10 +113,6 @@ impl Engine for Redb {
         }
         // Durable at once: redb's default.
         write.commit().map_err(|error| named(WHAT, error))
-    }
-
-    fn make_durable(&self) -> Result<(), EngineError> {
-        Ok(())
     }
 }
 

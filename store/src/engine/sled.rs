@@ -5,20 +5,20 @@
 //! synced. So: segments of 8 MiB, which keep a leaf of sixteen values of 64 KiB in the one
 //! file, and an own fsync of that file after each flush. See `docs/adr/sled.md`.
 
-use std::any::Any;
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
-use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
 use ::sled::Transactional;
 use ::sled::transaction::{ConflictableTransactionError, TransactionError};
 
-use super::{Engine, EngineError, Op, Tree, Visit};
+use super::{Engine, EngineError, Op, Tree, Visit, guarded};
 
 /// A leaf above a quarter of this leaves the one file that is synced. Fixed at creation.
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -28,6 +28,9 @@ const BACKGROUND_FLUSH_MS: u64 = 500;
 /// An earlier handle of this process gives its lock back a little after it was dropped.
 const LOCK_TRIES: u32 = 1000;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// Records read in one go.
+const PAGE_RECORDS: usize = 256;
 
 /// Who makes a flush durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,24 +42,52 @@ pub(super) enum Sync {
     Shipped,
 }
 
-/// An open sled.
-#[derive(Debug)]
+/// A key and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
+/// What the engine's thread is asked to do.
+type Job = Box<dyn FnOnce(&Open) + Send>;
+
+/// An open sled, on a thread of its own: after a failed write it may wait for ever for a
+/// buffer that nobody writes any more, in a flush, in a read and in its drop.
 struct Sled {
-    /// None only while it is dropped.
-    open: Option<Open>,
+    /// None only while it is dropped; then the thread ends.
+    jobs: Option<Sender<Job>>,
+    /// Disconnected when the thread has closed sled.
+    closed: Receiver<Infallible>,
+    deadline: Duration,
+    /// A job has missed its deadline; the thread is given up.
+    is_stuck: Cell<bool>,
     /// sled's data file, opened once more, to be synced.
     log: File,
     sync: Sync,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for Sled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sled")
+            .field("is_stuck", &self.is_stuck)
+            .field("log", &self.log)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Open {
     db: ::sled::Db,
     /// In the order of [`Tree::ALL`].
     trees: Vec<::sled::Tree>,
 }
 
-/// Opens or makes a sled in `directory`, on a thread of its own.
+impl Open {
+    fn tree(&self, tree: Tree) -> &::sled::Tree {
+        let at = tree as usize;
+        self.trees
+            .get(at)
+            .expect("BUG: a tree of Tree::ALL is not open")
+    }
+}
+
+/// Opens or makes a sled in `directory`.
 pub(super) fn open(
     directory: &Path,
     deadline_seconds: u64,
@@ -65,36 +96,65 @@ pub(super) fn open(
     const WHAT: &str = "sled's open";
     remove_half_snapshots(directory)?;
     let (answer, wait) = mpsc::sync_channel(1);
+    // Bounded by its one user, who waits for each answer.
+    let (jobs, work) = mpsc::channel();
+    let (closing, closed) = mpsc::channel();
     let path = directory.to_owned();
     thread::Builder::new()
-        .name("store-open".to_owned())
+        .name("store-engine".to_owned())
         .spawn(move || {
-            let opened = guarded(WHAT, || open_here(&path));
-            // Nobody listens any more when the deadline has passed; then this drops it.
-            drop(answer.send(opened));
+            match guarded(WHAT, || open_here(&path)) {
+                // When the deadline has passed, nobody listens and no job comes.
+                Ok(open) => {
+                    drop(answer.send(Ok(())));
+                    serve(open, &work);
+                }
+                Err(error) => drop(answer.send(Err(error))),
+            }
+            drop(closing);
         })
         .map_err(|source| EngineError::from_io(WHAT, source))?;
-    let open = match wait.recv_timeout(Duration::from_secs(deadline_seconds)) {
-        Ok(opened) => opened?,
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            return Err(EngineError::Late {
-                what: WHAT,
-                seconds: deadline_seconds,
-            });
-        }
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            return Err(EngineError::Panicked {
-                what: WHAT,
-                how: "its thread ended".to_owned(),
-            });
-        }
-    };
+    let deadline = Duration::from_secs(deadline_seconds);
+    answered(WHAT, deadline, wait.recv_timeout(deadline))?;
     let log = synced_log(directory).map_err(|source| EngineError::from_io(WHAT, source))?;
     Ok(Box::new(Sled {
-        open: Some(open),
+        jobs: Some(jobs),
+        closed,
+        deadline,
+        is_stuck: Cell::new(false),
         log,
         sync,
     }))
+}
+
+/// Does what is asked until nobody asks any more, and closes.
+fn serve(open: Open, work: &Receiver<Job>) {
+    for job in work {
+        job(&open);
+    }
+    // Dropping flushes; a damaged sled panics here, and that may not end the daemon.
+    drop(guarded("sled's close", || {
+        drop(open);
+        Ok(())
+    }));
+}
+
+fn answered<T>(
+    what: &'static str,
+    deadline: Duration,
+    answer: Result<Result<T, EngineError>, RecvTimeoutError>,
+) -> Result<T, EngineError> {
+    match answer {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(EngineError::Late {
+            what,
+            seconds: deadline.as_secs(),
+        }),
+        Err(RecvTimeoutError::Disconnected) => Err(EngineError::Panicked {
+            what,
+            how: "its thread ended".to_owned(),
+        }),
+    }
 }
 
 /// A snapshot that a crash left half-written is taken for the newest and read as corruption,
@@ -173,26 +233,81 @@ fn log_path(directory: &Path) -> PathBuf {
 }
 
 impl Sled {
-    fn open(&self) -> &Open {
-        self.open
+    /// Has the engine's thread do something, and waits for it up to the deadline.
+    fn ask<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        call: impl FnOnce(&Open) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (answer, wait) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move |open| drop(answer.send(guarded(what, || call(open)))));
+        let is_sent = self
+            .jobs
             .as_ref()
-            .expect("BUG: sled is used after its drop")
+            .is_some_and(|jobs| jobs.send(job).is_ok());
+        let patience = if self.is_stuck.get() {
+            Duration::ZERO
+        } else {
+            self.deadline
+        };
+        let result = match is_sent {
+            true => wait.recv_timeout(patience),
+            false => Err(RecvTimeoutError::Disconnected),
+        };
+        if matches!(result, Err(RecvTimeoutError::Timeout)) {
+            self.is_stuck.set(true);
+        }
+        answered(what, self.deadline, result)
     }
+}
 
-    fn tree(&self, tree: Tree) -> &::sled::Tree {
-        let at = tree as usize;
-        self.open()
-            .trees
-            .get(at)
-            .expect("BUG: a tree of Tree::ALL is not open")
+/// Returns some records whose key begins with `prefix`, from `start` on.
+fn page(
+    tree: &::sled::Tree,
+    prefix: &[u8],
+    start: Bound<Vec<u8>>,
+) -> Result<Vec<Pair>, EngineError> {
+    let mut records = Vec::new();
+    for record in tree.range((start, Bound::Unbounded)).take(PAGE_RECORDS) {
+        let (key, value) = record.map_err(|error| named("sled's scan", error))?;
+        if !key.starts_with(prefix) {
+            break;
+        }
+        records.push((key.to_vec(), value.to_vec()));
+    }
+    Ok(records)
+}
+
+fn transact(open: &Open, batch: &[Op]) -> Result<(), EngineError> {
+    const WHAT: &str = "sled's transaction";
+    let result = open.trees.as_slice().transaction(|views| {
+        for op in batch {
+            let view = views
+                .get(op.tree as usize)
+                .expect("BUG: a tree of Tree::ALL is not in the transaction");
+            match &op.value {
+                Some(value) => view.insert(op.key.as_slice(), value.as_slice())?,
+                None => view.remove(op.key.as_slice())?,
+            };
+        }
+        Ok::<(), ConflictableTransactionError<()>>(())
+    });
+    match result {
+        Ok(()) => Ok(()),
+        Err(TransactionError::Storage(error)) => Err(named(WHAT, error)),
+        Err(TransactionError::Abort(())) => Err(EngineError::Damaged {
+            what: WHAT,
+            how: "it aborted by itself".to_owned(),
+        }),
     }
 }
 
 impl Engine for Sled {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         const WHAT: &str = "sled's get";
-        guarded(WHAT, || {
-            let value = self
+        let key = key.to_owned();
+        self.ask(WHAT, move |open| {
+            let value = open
                 .tree(tree)
                 .get(key)
                 .map_err(|error| named(WHAT, error))?;
@@ -201,90 +316,55 @@ impl Engine for Sled {
     }
 
     fn scan(&self, tree: Tree, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        const WHAT: &str = "sled's scan";
-        guarded(WHAT, || {
-            for record in self.tree(tree).scan_prefix(prefix) {
-                let (key, value) = record.map_err(|error| named(WHAT, error))?;
-                if visit(&key, &value) == ControlFlow::Break(()) {
-                    break;
+        let mut start = Bound::Included(prefix.to_owned());
+        loop {
+            let own_prefix = prefix.to_owned();
+            let records = self.ask("sled's scan", move |open| {
+                page(open.tree(tree), &own_prefix, start)
+            })?;
+            for (key, value) in &records {
+                if visit(key, value) == ControlFlow::Break(()) {
+                    return Ok(());
                 }
             }
-            Ok(())
-        })
+            let is_last = records.len() < PAGE_RECORDS;
+            match records.into_iter().next_back() {
+                Some((key, _)) if !is_last => start = Bound::Excluded(key),
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn apply(&self, batch: &[Op]) -> Result<(), EngineError> {
-        const WHAT: &str = "sled's transaction";
-        guarded(WHAT, || {
-            let trees = self.open().trees.as_slice();
-            let result = trees.transaction(|views| {
-                for op in batch {
-                    let view = views
-                        .get(op.tree as usize)
-                        .expect("BUG: a tree of Tree::ALL is not in the transaction");
-                    match &op.value {
-                        Some(value) => view.insert(op.key.as_slice(), value.as_slice())?,
-                        None => view.remove(op.key.as_slice())?,
-                    };
-                }
-                Ok::<(), ConflictableTransactionError<()>>(())
-            });
-            match result {
-                Ok(()) => Ok(()),
-                Err(TransactionError::Storage(error)) => Err(named(WHAT, error)),
-                Err(TransactionError::Abort(())) => Err(EngineError::Damaged {
-                    what: WHAT,
-                    how: "it aborted by itself".to_owned(),
-                }),
-            }
-        })
+        let batch = batch.to_owned();
+        self.ask("sled's transaction", move |open| transact(open, &batch))
     }
 
     fn make_durable(&self) -> Result<(), EngineError> {
         const WHAT: &str = "sled's flush";
-        guarded(WHAT, || {
-            self.open().db.flush().map_err(|error| named(WHAT, error))?;
-            match self.sync {
-                // The step that makes the flush true.
-                Sync::Own => self
-                    .log
-                    .sync_all()
-                    .map_err(|source| EngineError::from_io("fsync of sled's file", source)),
-                #[cfg(test)]
-                Sync::Shipped => Ok(()),
-            }
-        })
+        self.ask(WHAT, |open| {
+            open.db.flush().map_err(|error| named(WHAT, error))
+        })?;
+        match self.sync {
+            // The step that makes the flush true.
+            Sync::Own => self
+                .log
+                .sync_all()
+                .map_err(|source| EngineError::from_io("fsync of sled's file", source)),
+            #[cfg(test)]
+            Sync::Shipped => Ok(()),
+        }
     }
 }
 
 impl Drop for Sled {
     fn drop(&mut self) {
-        let open = self.open.take();
-        // Dropping flushes; a damaged sled panics here, and that may not end the daemon.
-        drop(catch_unwind(AssertUnwindSafe(move || drop(open))));
-    }
-}
-
-/// Runs a call of sled's; a panic inside becomes an error.
-fn guarded<T>(
-    what: &'static str,
-    call: impl FnOnce() -> Result<T, EngineError>,
-) -> Result<T, EngineError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        Err(EngineError::Panicked {
-            what,
-            how: words(panic.as_ref()),
-        })
-    })
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "no words".to_owned()
+        drop(self.jobs.take());
+        // One that does not close is left behind; its directory is not opened again.
+        if !self.is_stuck.get() {
+            let Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) =
+                self.closed.recv_timeout(CLOSE_DEADLINE);
+        }
     }
 }
 

@@ -53,6 +53,7 @@ fn write(directory: &Path, seed: u64, most: u64, count: u64) {
     assert_eq!(opened.health, Health::Sound);
     println!("open");
     let mut number = store.condition().revision;
+    let mut failed = 0;
     while number < count {
         match store.commit_durable(&workload::changes(seed, number + 1, most)) {
             Ok(committed) => {
@@ -60,7 +61,11 @@ fn write(directory: &Path, seed: u64, most: u64, count: u64) {
                 assert_eq!(committed.revision, number);
                 println!("ack {number}");
             }
-            Err(CommitError::Engine(error)) => println!("failed {}: {error}", number + 1),
+            Err(CommitError::Engine(error)) => {
+                println!("failed {}: {error}", number + 1);
+                failed += 1;
+                assert!(failed < 30, "it does not come back");
+            }
             Err(other) => panic!("commit {}: {other}", number + 1),
         }
     }

@@ -67,6 +67,7 @@ impl Dice {
 pub(super) fn options(directory: &Path) -> Options {
     Options {
         ballast_bytes: 0,
+        deadline_seconds: 20,
         ..Options::new(directory)
     }
 }
