@@ -21,7 +21,7 @@ pub enum Health {
     /// It is.
     Sound,
     /// Nobody can tell, or some of it is known to be lost: destroy nothing because of what is
-    /// not here. Lasts over restarts until [`Store::confirm`].
+    /// not here. Lasts over restarts until [`Store::confirm`](crate::Store::confirm).
     Suspect(String),
     /// The engine was damaged or gone, and was filled anew from the copy. `why` says whether
     /// anything is lost; if so, the next open says [`Health::Suspect`].
@@ -86,7 +86,7 @@ pub enum CommitError {
     #[error("writing the store")]
     Engine(#[source] Box<dyn Error + Send + Sync>),
     /// The engine could be opened at last and holds more than could be read before: read
-    /// [`Store::contents`] again.
+    /// [`Store::contents`](crate::Store::contents) again.
     #[error("the store holds more than could be read so far")]
     ReadAgain,
 }
@@ -111,7 +111,7 @@ pub struct Condition {
     pub witness_behind: Option<String>,
     /// Why the copy is behind, if it is; the commits themselves are safe.
     pub copy_behind: Option<String>,
-    /// Why something acknowledged may be missing, until [`Store::confirm`].
+    /// Why something acknowledged may be missing, until [`Store::confirm`](crate::Store::confirm).
     pub doubt: Option<String>,
 }
 

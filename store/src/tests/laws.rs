@@ -416,3 +416,27 @@ fn a_copy_that_is_due_replaces_copy_and_tail_and_keeps_two() {
         assert_eq!(found.meta.revision, 60);
     }
 }
+
+/// Several tasks of a daemon share one store.
+#[test]
+fn commits_from_several_threads_are_each_whole_and_numbered_once() {
+    check(|store, _, _| {
+        let mut revisions: Vec<u64> = std::thread::scope(|scope| {
+            let one = |thread: u64| {
+                let store = &store;
+                move || {
+                    (0..10)
+                        .map(|_| commit(store, &[event(thread, "x")]))
+                        .collect::<Vec<_>>()
+                }
+            };
+            let threads: Vec<_> = (0..4).map(|thread| scope.spawn(one(thread))).collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        revisions.sort_unstable();
+        assert_eq!(revisions, (1..=40).collect::<Vec<_>>());
+    });
+}

@@ -64,11 +64,12 @@ impl Dice {
     }
 }
 
-/// Options without ballast, in `directory`.
+/// Options without ballast and with a new copy every now and then, in `directory`.
 pub(super) fn options(directory: &Path) -> Options {
     Options {
         ballast_bytes: 0,
         deadline_seconds: 20,
+        export_every: 16,
         ..Options::new(directory)
     }
 }
