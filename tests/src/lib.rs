@@ -14,5 +14,5 @@ pub mod world;
 /// these lines at its end.
 pub fn skip(why: &str) {
     use std::io::Write as _;
-    writeln!(std::io::stdout(), "SKIP {why}").ok();
+    writeln!(std::io::stdout(), "skipped: {why}").ok();
 }

@@ -269,6 +269,7 @@ impl Machine {
         slot.intent = intent;
         if edited {
             slot.cleaned = false;
+            slot.outdated = true;
             slot.former = before.or(slot.former.take());
             slot.forgive(now);
         }
@@ -282,6 +283,7 @@ impl Machine {
         }
         let now = self.desk.now.boot_ms;
         for (key, slot) in &mut self.slots {
+            slot.outdated = true;
             self.desk.wake_slot(key, slot, now, Cause::Intent);
         }
     }
@@ -327,6 +329,14 @@ impl Machine {
         }
     }
 
+    /// Drops keys of which nothing is left, before anything can begin for them.
+    fn drop_forgotten(&mut self) {
+        for key in core::mem::take(&mut self.desk.forgotten) {
+            self.slots.remove(&key);
+            self.desk.queue.remove(&key);
+        }
+    }
+
     /// Begins rounds while keys are due and hands are free.
     fn pump(&mut self) {
         let now = self.desk.now.boot_ms;
@@ -337,6 +347,7 @@ impl Machine {
             return;
         }
         while self.desk.in_hand < self.desk.bound() {
+            self.drop_forgotten();
             let Some((key, cause)) = self.desk.queue.pop(now) else {
                 break;
             };
@@ -345,10 +356,7 @@ impl Machine {
             };
             self.desk.begin(&key, slot, cause);
         }
-        for key in core::mem::take(&mut self.desk.forgotten) {
-            self.slots.remove(&key);
-            self.desk.queue.remove(&key);
-        }
+        self.drop_forgotten();
     }
 }
 

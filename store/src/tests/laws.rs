@@ -8,11 +8,12 @@ use specs::id::{Generation, Incarnation, Key};
 
 use super::model::{accepted, key};
 use super::world::{KINDS, open_sound, options};
-use crate::draft::RefusedError;
 use crate::engine::EngineKind;
 use crate::model::{Accepted, Change, EventDraft, LifeRecord, Override};
+use crate::outcome::CommitError;
+use crate::outcome::RefusedError;
 use crate::read::EventQuery;
-use crate::store::{CommitError, Options, Store};
+use crate::store::{Options, Store};
 
 /// Runs a law on a new store of each engine.
 fn check(law: impl Fn(Store, &Path, EngineKind)) {
@@ -389,7 +390,7 @@ fn events_are_numbered_on_and_the_oldest_go_first() {
         commit(&store, &more);
         drop(store);
         let (store, opened) = Store::open_with(&few, kind, 0).unwrap();
-        assert_eq!(opened.health, crate::store::Health::Sound);
+        assert_eq!(opened.health, crate::outcome::Health::Sound);
         assert_eq!(seqs(&store, &all), (42..=51).collect::<Vec<_>>());
     }
 }

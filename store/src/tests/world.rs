@@ -12,7 +12,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::engine::EngineKind;
-use crate::store::{Health, Opened, Options, Store};
+use crate::outcome::{Health, Opened};
+use crate::store::{Options, Store};
 
 /// Both engines.
 pub(super) const KINDS: [EngineKind; 2] = [EngineKind::Sled, EngineKind::Redb];

@@ -80,7 +80,7 @@ fn delays_between_restarts_grow_to_their_cap_and_an_edit_forgets_them() {
         format!(
             "apiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: crash}}\nspec:\n  rootfs: \
              {{directory: /srv/rootfs/busybox}}\n  processes:\n    - name: p\n      command: [/bin/sh, \
-             -c, \"date +%s.%N; exit {code}\"]\n      restart: {{policy: always, backoff: {{initial: \
+             -c, \"cat /proc/uptime; exit {code}\"]\n      restart: {{policy: always, backoff: {{initial: \
              {initial}, max: 1h}}}}\n"
         )
     };
@@ -123,7 +123,7 @@ fn starts(world: &World) -> Vec<f64> {
     let output = world.cli(&["logs", "crash"]);
     String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .filter_map(|line| line.rsplit(' ').nth(1)?.parse().ok())
         .collect()
 }
 

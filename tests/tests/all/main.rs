@@ -7,4 +7,5 @@ mod e2e_packages;
 mod e2e_recovery;
 mod e2e_security;
 mod e2e_source;
+mod sim;
 mod tidy;

@@ -96,6 +96,9 @@ impl Desk {
         let now = self.now.boot_ms;
         self.tell_changes(key, slot);
         self.count_ends(key, slot);
+        if !slot.wants_life() {
+            slot.begun = None;
+        }
         let Some(view) = &mut slot.view else { return };
         view.fresh = false;
         let mut records = VecDeque::new();
@@ -171,6 +174,16 @@ impl Desk {
         if let Err(why) = result {
             // What has no record is not touched; what has one is not held up by this.
             self.record_failed(key, slot, &record, &why);
+            if let Record::LifeBegins {
+                incarnation,
+                generation,
+                ..
+            } = record
+                && Self::is_new(slot, incarnation)
+            {
+                // It may be durable all the same. The number is not used; the record goes.
+                slot.recorded.insert(incarnation, generation);
+            }
             return self.record_next(key, slot, rest);
         }
         match record {
@@ -203,6 +216,7 @@ impl Desk {
     /// Plans, tells, and begins the first stage.
     fn decide(&mut self, key: &Key, slot: &mut Slot) {
         let now = self.now.boot_ms;
+        slot.outdated = false;
         let Some(view) = slot.view.clone() else {
             return;
         };
@@ -247,6 +261,10 @@ impl Desk {
         shut: BTreeSet<Incarnation>,
     ) {
         rest.retain(|planned| !shut.contains(&planned.step.incarnation));
+        if slot.outdated {
+            // Planned for what was wanted before.
+            rest.clear();
+        }
         let Some(planned) = rest.pop_front() else {
             return self.end_round(key, slot, self.now.boot_ms, Cause::Progress);
         };
@@ -373,13 +391,12 @@ impl Desk {
         if slot.status.is_some() {
             self.effects.push_back(Effect::Forget(key.clone()));
         }
+        slot.status = None;
+        if slot.again.is_some() {
+            return self.end_round(key, slot, self.now.boot_ms, Cause::Progress);
+        }
+        slot.activity = Activity::Idle;
+        self.in_hand = self.in_hand.saturating_sub(1);
         self.forgotten.push(key.clone());
-        let woken = slot.again.take();
-        self.end_round(
-            key,
-            slot,
-            self.now.boot_ms,
-            woken.unwrap_or(Cause::Progress),
-        );
     }
 }

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use driver_api::{ContainerObserved, ProcessId, ProcessObserved};
-use specs::desired::Desired;
+use specs::desired::{Desired, Run};
 use specs::id::{Generation, Incarnation, ProcessName};
 use specs::status::{Failure, Phase, Status};
 
@@ -33,6 +33,8 @@ pub(super) struct Slot {
     pub(super) activity: Activity,
     /// Woken while in hand.
     pub(super) again: Option<Cause>,
+    /// Intent or mode changed since the stage under way was planned: no more of it.
+    pub(super) outdated: bool,
     /// The newest ticket that was given out for this key.
     pub(super) last_ticket: Ticket,
     pub(super) tries: Tries,
@@ -139,6 +141,7 @@ impl Slot {
             view: None,
             activity: Activity::Idle,
             again: None,
+            outdated: false,
             last_ticket: Ticket(0),
             tries: Tries::default(),
             looks: Looks::default(),
@@ -174,6 +177,12 @@ impl Slot {
 
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.activity, Activity::Idle)
+    }
+
+    /// Returns whether a new life may be wanted, so that one just begun is kept for it.
+    pub(super) fn wants_life(&self) -> bool {
+        self.wanted()
+            .is_some_and(|wanted| wanted.desired.run == Run::Running && !wanted.desired.suspend)
     }
 
     /// Returns whether nothing of this key is left anywhere.

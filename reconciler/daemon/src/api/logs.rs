@@ -19,7 +19,9 @@ use super::wire::LogLine;
 
 /// Longest joined line, in bytes; what is longer comes in pieces that say so.
 pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;
-/// Read at once.
+/// Most lines that can be asked for from the end.
+pub(crate) const TAIL_MAX: usize = 100_000;
+/// Read at once from one file, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Which lines are wanted.
@@ -29,18 +31,22 @@ pub(crate) struct Ask {
     pub(crate) process: Option<ProcessName>,
     /// Only lines from then on, milliseconds since the epoch.
     pub(crate) since_ms: Option<u64>,
-    /// Only so many of the newest.
+    /// Only so many of the newest; at most [`TAIL_MAX`].
     pub(crate) tail: Option<usize>,
 }
 
-/// A line and when it was printed, nanoseconds since the epoch.
-pub(crate) type Timed = (i128, LogLine);
+/// A line and when it was ended, nanoseconds since the epoch.
+type Timed = (i128, LogLine);
 
 /// Reads the files of one directory, from then on what is added to them.
+///
+/// *Guarantees:* holds a chunk of each process and no more, however much there is to read;
+/// with `tail`, that many lines of each process.
 #[derive(Debug)]
 pub(crate) struct Reader {
     directory: PathBuf,
     ask: Ask,
+    since: i128,
     tails: BTreeMap<ProcessName, Tail>,
 }
 
@@ -51,26 +57,32 @@ struct Tail {
     carry: Vec<u8>,
     joins: BTreeMap<String, Join>,
     newest: i128,
+    ready: VecDeque<Timed>,
+    at_end: bool,
 }
 
 #[derive(Debug)]
 struct Join {
     at: String,
-    nanos: i128,
     text: Vec<u8>,
 }
 
 impl Reader {
     /// Returns a reader that stands before the oldest record.
     pub(crate) fn new(directory: PathBuf, ask: Ask) -> Self {
+        let since = ask
+            .since_ms
+            .map_or(i128::MIN, |ms| i128::from(ms) * 1_000_000);
         Self {
             directory,
             ask,
+            since,
             tails: BTreeMap::new(),
         }
     }
 
-    /// Hands out everything that was added since the last call, in order of time.
+    /// Hands out everything that was added since the last call, in order of time, until
+    /// `give` says that it has enough.
     ///
     /// With `tail`, the first call hands out only the newest lines.
     ///
@@ -78,33 +90,72 @@ impl Reader {
     /// When the directory or a file cannot be read. A directory that is not there yet holds
     /// nothing.
     pub(crate) fn read(&mut self, mut give: impl FnMut(LogLine) -> bool) -> io::Result<()> {
-        let first = self.tails.is_empty();
+        let keep = self.ask.tail.take();
         self.find_processes()?;
-        let since = self
-            .ask
-            .since_ms
-            .map_or(i128::MIN, |ms| i128::from(ms) * 1_000_000);
-        let keep = self.ask.tail.filter(|_| first);
-        // Bound: what the limits of the logs leave on disk; with `tail` only the newest.
-        let mut lines: VecDeque<Timed> = VecDeque::new();
         for tail in self.tails.values_mut() {
-            let mut own: VecDeque<Timed> = VecDeque::new();
-            tail.read(&self.directory, &mut |line| {
-                if line.0 >= since {
-                    own.push_back(line);
-                    if keep.is_some_and(|keep| own.len() > keep) {
-                        own.pop_front();
-                    }
-                }
-            })?;
-            lines.append(&mut own);
+            tail.at_end = false;
         }
-        lines.make_contiguous().sort_by_key(|(nanos, _)| *nanos);
-        let skip = keep.map_or(0, |keep| lines.len().saturating_sub(keep));
-        for (_, line) in lines.into_iter().skip(skip) {
-            if !give(line) {
-                break;
+        if let Some(keep) = keep {
+            self.skip_to_newest(keep)?;
+        }
+        loop {
+            for tail in self.tails.values_mut() {
+                while tail.ready.is_empty() && !tail.at_end {
+                    tail.fill(&self.directory, self.since)?;
+                }
             }
+            // Whoever has more to read may still bring lines as old as its newest ready one.
+            let reading = self.tails.values().filter(|tail| !tail.at_end);
+            let until = reading
+                .filter_map(|tail| tail.ready.back().map(|line| line.0))
+                .min();
+            if !self.hand_out(until.unwrap_or(i128::MAX), &mut give) {
+                return Ok(());
+            }
+            if until.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Hands out ready lines up to a time, the oldest first.
+    fn hand_out(&mut self, until: i128, give: &mut impl FnMut(LogLine) -> bool) -> bool {
+        loop {
+            let firsts = self.tails.values_mut().filter_map(|tail| {
+                let at = tail.ready.front()?.0;
+                (at <= until).then_some((at, tail))
+            });
+            let Some((_, tail)) = firsts.min_by_key(|(at, _)| *at) else {
+                return true;
+            };
+            if let Some((_, line)) = tail.ready.pop_front()
+                && !give(line)
+            {
+                return false;
+            }
+        }
+    }
+
+    /// Reads to the end and keeps the newest lines over all processes.
+    fn skip_to_newest(&mut self, keep: usize) -> io::Result<()> {
+        for tail in self.tails.values_mut() {
+            while !tail.at_end {
+                tail.fill(&self.directory, self.since)?;
+                let surplus = tail.ready.len().saturating_sub(keep);
+                tail.ready.drain(..surplus);
+            }
+        }
+        let mut surplus = self
+            .tails
+            .values()
+            .map(|tail| tail.ready.len())
+            .sum::<usize>();
+        surplus = surplus.saturating_sub(keep);
+        if surplus > 0 {
+            self.hand_out(i128::MAX, &mut |_| {
+                surplus -= 1;
+                surplus > 0
+            });
         }
         Ok(())
     }
@@ -147,34 +198,44 @@ impl Tail {
             carry: Vec::new(),
             joins: BTreeMap::new(),
             newest: i128::MIN,
+            ready: VecDeque::new(),
+            at_end: false,
         }
     }
 
-    fn read(&mut self, directory: &Path, give: &mut dyn FnMut(Timed)) -> io::Result<()> {
-        self.drain(give)?;
-        let files = self.files(directory)?;
-        let at = self.open.as_ref().map(|(inode, _)| *inode);
-        let known = files.iter().position(|(_, inode, _)| Some(*inode) == at);
-        let next: Vec<_> = match (known, at) {
-            (Some(known), _) => files.into_iter().skip(known + 1).collect(),
-            (None, None) => files,
-            // The file we stood in was rotated away for good: go on behind its last record.
-            (None, Some(_)) => {
-                let newest = self.newest;
-                files
-                    .into_iter()
-                    .filter(|(first, _, _)| *first > newest)
-                    .collect()
-            }
-        };
-        for (_, inode, file) in next {
-            // The old file gets its last bytes before its successor gets its first.
-            self.drain(give)?;
-            self.carry.clear();
-            self.open = Some((inode, file));
-            self.drain(give)?;
+    /// Makes the next chunk's lines ready, or finds that there is no more.
+    fn fill(&mut self, directory: &Path, since: i128) -> io::Result<()> {
+        if self.chunk(since)? {
+            return Ok(());
         }
+        let Some((inode, file)) = self.next_file(directory)? else {
+            self.at_end = true;
+            return Ok(());
+        };
+        // The old file gets its last bytes before its successor gets its first: nobody writes
+        // to it once the successor is there.
+        while self.chunk(since)? {}
+        self.carry.clear();
+        self.open = Some((inode, file));
         Ok(())
+    }
+
+    fn next_file(&self, directory: &Path) -> io::Result<Option<(u64, File)>> {
+        let mut files = self.files(directory)?.into_iter();
+        let next = match &self.open {
+            None => files.next(),
+            Some((at, _)) => match files.by_ref().find(|(_, inode, _)| inode == at) {
+                Some(_) => files.next(),
+                // The file we stood in was rotated away for good: go on behind its last record.
+                None => {
+                    let newest = self.newest;
+                    self.files(directory)?
+                        .into_iter()
+                        .find(|(first, _, _)| *first > newest)
+                }
+            },
+        };
+        Ok(next.map(|(_, inode, file)| (inode, file)))
     }
 
     /// Returns the files of the process, oldest first; an empty one is the newest.
@@ -205,64 +266,56 @@ impl Tail {
         Ok(files)
     }
 
-    fn drain(&mut self, give: &mut dyn FnMut(Timed)) -> io::Result<()> {
+    /// Reads one chunk; says whether there was any.
+    fn chunk(&mut self, since: i128) -> io::Result<bool> {
         let Some((_, file)) = &mut self.open else {
-            return Ok(());
+            return Ok(false);
         };
         if file.metadata()?.len() < file.stream_position()? {
             file.seek(SeekFrom::Start(0))?;
             self.carry.clear();
         }
         let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            let Some((_, file)) = &mut self.open else {
-                return Ok(());
-            };
-            let read = file.read(&mut chunk)?;
-            if read == 0 {
-                return Ok(());
+        let read = file.read(&mut chunk)?;
+        self.carry
+            .extend_from_slice(chunk.get(..read).unwrap_or_default());
+        let carry = std::mem::take(&mut self.carry);
+        let mut rest = carry.as_slice();
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (record, after) = rest.split_at(end);
+            if let Some(line) = self.record(record).filter(|line| line.0 >= since) {
+                self.ready.push_back(line);
             }
-            self.carry
-                .extend_from_slice(chunk.get(..read).unwrap_or_default());
-            let carry = std::mem::take(&mut self.carry);
-            let mut rest = carry.as_slice();
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let (record, after) = rest.split_at(end);
-                self.record(record, give);
-                rest = after.get(1..).unwrap_or_default();
-            }
-            // A record is far shorter; what grows beyond is not ours and is dropped.
-            if rest.len() <= 4 * LINE_BYTES_MAX {
-                self.carry = rest.to_vec();
-            }
+            rest = after.get(1..).unwrap_or_default();
         }
+        // A record is far shorter; what grows beyond is not ours and is dropped.
+        if rest.len() <= 4 * LINE_BYTES_MAX {
+            self.carry = rest.to_vec();
+        }
+        Ok(read > 0)
     }
 
-    fn record(&mut self, record: &[u8], give: &mut dyn FnMut(Timed)) {
-        let Some((at, nanos, stream, goes_on, text)) = split(record) else {
-            return;
-        };
+    fn record(&mut self, record: &[u8]) -> Option<Timed> {
+        let (at, nanos, stream, goes_on, text) = split(record)?;
         self.newest = self.newest.max(nanos);
         let join = self.joins.entry(stream.to_owned()).or_insert_with(|| Join {
             at: at.to_owned(),
-            nanos,
             text: Vec::new(),
         });
         join.text.extend_from_slice(text);
-        let too_long = join.text.len() >= LINE_BYTES_MAX;
-        if goes_on && !too_long {
-            return;
+        if goes_on && join.text.len() < LINE_BYTES_MAX {
+            return None;
         }
-        if let Some(join) = self.joins.remove(stream) {
-            let line = LogLine {
-                process: self.process.to_string(),
-                stream: stream.to_owned(),
-                at: join.at,
-                text: String::from_utf8_lossy(&join.text).into_owned(),
-                partial: goes_on,
-            };
-            give((join.nanos, line));
-        }
+        let join = self.joins.remove(stream)?;
+        let line = LogLine {
+            process: self.process.to_string(),
+            stream: stream.to_owned(),
+            at: join.at,
+            text: String::from_utf8_lossy(&join.text).into_owned(),
+            partial: goes_on,
+        };
+        // In the order in which lines were ended, and never back, whatever the clock did.
+        Some((self.newest, line))
     }
 }
 
@@ -375,7 +428,23 @@ mod tests {
         place.append("web.log", &record(2, "stderr", "F", "oops"));
         place.append("web.log", &record(3, "stdout", "F", "llo "));
         let mut reader = place.reader(Ask::default());
-        assert_eq!(texts(&mut reader), ["hello ", "oops"]);
+        assert_eq!(texts(&mut reader), ["oops", "hello "]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_stops_no_reading() {
+        let place = Place::new();
+        for file in ["web.log", "db.log"] {
+            for second in [9, 1, 5] {
+                place.append(file, &record(second, "stdout", "F", &second.to_string()));
+            }
+        }
+        let web = texts(&mut place.reader(Ask {
+            process: Some(ProcessName::new("web").unwrap()),
+            ..Ask::default()
+        }));
+        assert_eq!(web, ["9", "1", "5"]);
+        assert_eq!(texts(&mut place.reader(Ask::default())).len(), 6);
     }
 
     #[test]
@@ -433,6 +502,40 @@ mod tests {
         place.append("web.log.1", &record(2, "stdout", "F", "two"));
         place.append("web.log", &record(3, "stdout", "F", "three"));
         assert_eq!(texts(&mut reader), ["two", "three"]);
+    }
+
+    #[test]
+    fn lines_of_many_processes_come_in_order_of_time_however_much_there_is() {
+        let place = Place::new();
+        let line = "x".repeat(300);
+        let (mut one, mut two) = (String::new(), String::new());
+        for second in 0..2_000u32 {
+            let at = format!(
+                "2026-01-02T{:02}:{:02}:{:02}",
+                second / 3600,
+                second / 60 % 60,
+                second % 60
+            );
+            one.push_str(&format!("{at}.1Z stdout F {line}{second}\n"));
+            two.push_str(&format!("{at}.2Z stdout F {line}{second}\n"));
+        }
+        place.append("one.log", &one);
+        place.append("two.log", &two);
+        let mut reader = place.reader(Ask::default());
+        let (mut last, mut count) = (String::new(), 0);
+        reader
+            .read(|line| {
+                assert!(last <= line.at, "{last} {}", line.at);
+                last = line.at;
+                count += 1;
+                true
+            })
+            .unwrap();
+        assert_eq!(count, 4_000);
+        // Whoever has enough gets no more, and goes on from there.
+        place.append("one.log", &record(1, "stdout", "F", "later"));
+        reader.read(|line| line.text != "later").unwrap();
+        assert!(texts(&mut reader).is_empty());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use store::EventQuery;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
-use super::logs::{Ask, Reader};
+use super::logs::{Ask, Reader, TAIL_MAX};
 use super::routes::{App, Refused, blocking, key};
 use super::views;
 
@@ -85,6 +85,9 @@ pub(super) async fn logs(
     Query(ask): Query<LogsAsk>,
 ) -> Result<Response, Refused> {
     let key = key(&name)?;
+    if ask.tail.is_some_and(|tail| tail > TAIL_MAX) {
+        return Err(Refused::bad(format!("`tail` is at most {TAIL_MAX}")));
+    }
     let directory = (app.log_directory)(&key);
     let view = app.seen();
     let process = match ask.process {
