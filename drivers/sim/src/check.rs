@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use driver_api::{Action, ContainerObserved, ExitStatus, Fact, Life, Step, files_mark};
-use specs::desired::{Desired, Network, RestartPolicy, Run, Writable};
+use specs::desired::{Desired, File, Network, OnChange, RestartPolicy, Run, Writable};
 use specs::id::{Digest, Incarnation, Key, ProcessName};
 
 use crate::world::{SimLife, SimProcess, World, enforced, mounted};
@@ -237,7 +237,13 @@ fn life_matches(world: &World, life: &SimLife, wanted: &Desired) -> Result<(), S
     let cgroup = life.cgroup.as_ref().ok_or("it has no cgroup")?;
     same("the cgroup's wholeness", cgroup.whole, true)?;
     let mut limits = cgroup.limits.clone();
-    let shall = enforced(&wanted.limits);
+    let mut shall = enforced(&wanted.limits);
+    // The kernel's own weight is 100 (`cgroup-v2.rst`): not set is the same.
+    for weight in [&mut limits.cpu_weight, &mut shall.cpu_weight] {
+        if *weight == Fact::Known(None) {
+            *weight = Fact::Known(Some(100));
+        }
+    }
     if wanted.limits.memory.is_none() {
         limits.swap = Fact::Known(None);
     }
@@ -270,6 +276,8 @@ fn processes_match(
     {
         return Err(format!("{extra} is wanted no more"));
     }
+    let announced = |file: &File| matches!(file.on_change, OnChange::Signal(_));
+    let has_announced = wanted.files.iter().any(announced);
     for (name, spec) in &wanted.processes {
         let process = processes.get(name);
         let running = process.is_some_and(|process| process.running.is_some());
@@ -287,7 +295,8 @@ fn processes_match(
             &process.files.0[..8],
             &mark.0[..8],
         )?;
-        if running {
+        // With nothing left to be signalled about, what it remembers of that is no matter.
+        if running && has_announced {
             same(&format!("{name}'s signalled files"), &process.files, mark)?;
         }
         let may_rest = match (spec.restart.policy, process.last_exit.map(|run| run.status)) {

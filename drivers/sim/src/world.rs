@@ -212,11 +212,13 @@ impl World {
         None
     }
 
-    /// Lets time pass: runs end when it is their time.
-    pub fn advance(&mut self, ms: u64) {
+    /// Lets time pass: runs end and launches are over when it is their time. Returns whose
+    /// containers changed.
+    pub fn advance(&mut self, ms: u64) -> BTreeSet<Key> {
         self.clock_ms += ms;
         let now = self.clock_ms;
-        for life in self.lives.values_mut() {
+        let mut changed = BTreeSet::new();
+        for ((key, _), life) in &mut self.lives {
             let launching = life.init.as_mut().and_then(|init| {
                 let due = init.ready_at.as_ref().is_some_and(|(at, _)| *at <= now);
                 if due { init.ready_at.take() } else { None }
@@ -224,14 +226,35 @@ impl World {
             if let Some((_, desired)) = launching {
                 life.init.iter_mut().for_each(|init| init.ready = true);
                 life.ready(&desired);
+                changed.insert(key.clone());
             }
             for process in life.processes.values_mut() {
                 let Some(run) = process.running else { continue };
                 if let Some((_, status)) = run.ends.filter(|(at, _)| *at <= now) {
                     process.end(status, now);
+                    changed.insert(key.clone());
                 }
             }
         }
+        changed
+    }
+
+    /// Returns when something will next change by itself.
+    #[must_use]
+    pub fn next_change(&self) -> Option<u64> {
+        let ends = |life: &SimLife| {
+            let runs = life
+                .processes
+                .values()
+                .filter_map(|process| process.running);
+            let ends = runs.filter_map(|run| run.ends).map(|(at, _)| at).min();
+            let launch = life.init.as_ref().and_then(|init| init.ready_at.as_ref());
+            [ends, launch.map(|(at, _)| *at)]
+                .into_iter()
+                .flatten()
+                .min()
+        };
+        self.lives.values().filter_map(ends).min()
     }
 
     /// Draws how a run goes, from what it is told to do.

@@ -72,6 +72,9 @@ struct Desk {
     in_hand: usize,
     /// Keys of which nothing is left, to be dropped.
     forgotten: Vec<Key>,
+    /// Keys dropped since the look at the host that is under way was asked for: it may still
+    /// show them as they were.
+    dropped: BTreeSet<Key>,
     boot: Boot,
     /// When the host is looked at next, or the look that is under way.
     host: HostLook,
@@ -119,6 +122,7 @@ impl Machine {
             next_incarnation: config.next_incarnation.max(highest.unwrap_or_default()),
             in_hand: 0,
             forgotten: Vec::new(),
+            dropped: BTreeSet::new(),
             boot: Boot {
                 begun: false,
                 left: None,
@@ -334,6 +338,9 @@ impl Machine {
         for key in core::mem::take(&mut self.desk.forgotten) {
             self.slots.remove(&key);
             self.desk.queue.remove(&key);
+            if matches!(self.desk.host, HostLook::Asked { .. }) {
+                self.desk.dropped.insert(key);
+            }
         }
     }
 

@@ -9,6 +9,8 @@
 //! `SIM_SEEDS=N` runs N fresh seeds, `SIM_SEED=S` one and prints what it did.
 
 mod daemon;
+mod laws;
+mod planner;
 mod wanted;
 
 use std::time::{SystemTime, UNIX_EPOCH};

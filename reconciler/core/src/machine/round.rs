@@ -223,6 +223,10 @@ impl Desk {
         let policy = slot.policy(self.mode, self.next_incarnation, now);
         let plan = plan(key, &slot.intent, &view.observed, view.complete, &policy);
         self.tally_boot(key, slot, &plan);
+        if slot.begun.is_some() && slot.begun != plan.life {
+            // Another life serves after all: the record of this one goes at the next look.
+            slot.begun = None;
+        }
         let deleted = matches!(slot.intent, Intent::Deleted { .. }) && !slot.cleaned;
         if deleted && slot.is_clear() && slot.tries.retry.is_none() {
             let record = Record::Cleaned { key: key.clone() };

@@ -114,6 +114,8 @@ pub(super) struct Memory {
     pub(super) processes: BTreeMap<(Incarnation, ProcessName), ProcessObserved>,
     pub(super) inits: BTreeMap<Incarnation, ProcessId>,
     pub(super) oom_kills: BTreeMap<Incarnation, u64>,
+    /// Lives whose loopback link was seen up.
+    pub(super) loopback: BTreeSet<Incarnation>,
     /// When each life was first seen to live, milliseconds since boot.
     pub(super) alive_ms: BTreeMap<Incarnation, u64>,
     /// Lives whose init was killed on our word.

@@ -42,13 +42,19 @@ pub(crate) struct Store {
     append_fails: Option<Ratio>,
 }
 
+impl Store {
+    pub(crate) fn fail_appends(&mut self, ratio: Ratio) {
+        self.append_fails = Some(ratio);
+    }
+}
+
 pub(crate) struct Daemon {
     rng: Rng,
     pub(crate) host: SimHost,
     pub(crate) machine: Machine,
     pub(crate) store: Store,
     mode: Mode,
-    effects: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
     /// Done, and not yet told to the machine.
     answers: Vec<(Option<Scope>, Input)>,
     told: bool,
@@ -58,6 +64,12 @@ pub(crate) struct Daemon {
     /// Delays asked for: container, process, attempt.
     pub(crate) delays: Vec<(Key, Option<String>, u32)>,
     faults: Vec<String>,
+    /// Nothing of this container is ever answered.
+    pub(crate) stuck: Option<Key>,
+    /// Looks asked for.
+    pub(crate) looks: u64,
+    /// Statuses and events published.
+    pub(crate) published: u64,
 }
 
 fn config(store: &Store, mode: Mode) -> MachineConfig {
@@ -99,6 +111,9 @@ impl Daemon {
             events: Vec::new(),
             delays: Vec::new(),
             faults: Vec::new(),
+            stuck: None,
+            looks: 0,
+            published: 0,
         };
         daemon.boot();
         daemon
@@ -118,7 +133,8 @@ impl Daemon {
         }
     }
 
-    fn boot(&mut self) {
+    /// Begins anew, from what the store holds.
+    pub(crate) fn boot(&mut self) {
         self.effects.clear();
         self.answers.clear();
         self.host.daemon_died();
@@ -159,6 +175,7 @@ impl Daemon {
         match &effect {
             Effect::Execute { step, .. } => self.may_issue(step),
             Effect::Publish { status, events } => {
+                self.published += 1;
                 if let Some(status) = status {
                     self.say(|| format!("    {} is {:?}", status.key, status.phase));
                 }
@@ -173,7 +190,8 @@ impl Daemon {
                 self.say(|| format!("    forget {key}"));
                 return;
             }
-            Effect::Observe { .. } | Effect::Append { .. } | Effect::ScheduleRetry { .. } => {}
+            Effect::Observe { .. } => self.looks += 1,
+            Effect::Append { .. } | Effect::ScheduleRetry { .. } => {}
         }
         self.effects.push(effect);
     }
@@ -336,7 +354,7 @@ impl Daemon {
         self.give(input);
     }
 
-    fn verdict(&mut self) -> Result<(), String> {
+    pub(crate) fn verdict(&self) -> Result<(), String> {
         match self.faults.first() {
             None => Ok(()),
             Some(fault) => Err(fault.clone()),
@@ -394,8 +412,8 @@ impl Daemon {
             }
             75..84 => {
                 let ms = [1, 20, 300, 5_000][self.rng.index(4)];
-                self.host.world().advance(ms);
-                self.give(Input::Tick);
+                let hint = self.rng.below(2) == 0;
+                self.elapse(ms, hint);
             }
             84..92 => {
                 let hand = Hand::SMALL[self.rng.index(Hand::SMALL.len())];
@@ -423,8 +441,21 @@ impl Daemon {
                 self.give(Input::Woke { key, cause });
             }
             _ => {
-                self.host.world().advance(7);
-                self.give(Input::Tick);
+                self.elapse(7, false);
+            }
+        }
+    }
+
+    /// Lets time pass; what ends by itself wakes its container, unless the hint is lost.
+    fn elapse(&mut self, ms: u64, hint: bool) {
+        let changed = self.host.world().advance(ms);
+        self.give(Input::Tick);
+        for key in changed {
+            if hint {
+                self.give(Input::Woke {
+                    key: Some(key),
+                    cause: Cause::Wake,
+                });
             }
         }
     }
@@ -520,16 +551,23 @@ impl Daemon {
         let until = self.host.world().clock_ms + ms;
         let mut done = 0;
         loop {
-            while !(self.effects.is_empty() && self.answers.is_empty()) {
-                while !self.effects.is_empty() {
-                    self.perform(0);
+            loop {
+                let free = self
+                    .effects
+                    .iter()
+                    .position(|effect| !self.is_stuck(effect));
+                if let Some(at) = free {
+                    let effect = self.effects.remove(at);
+                    self.effects.push(effect);
+                    self.perform(self.effects.len() - 1);
                     done += 1;
+                } else if self.answers.is_empty() {
+                    break;
+                } else {
+                    self.deliver(0);
                 }
                 if done > EFFECTS_MAX {
                     return Err("it is busy without an end".into());
-                }
-                while !self.answers.is_empty() {
-                    self.deliver(0);
                 }
                 self.verdict()?;
             }
@@ -538,10 +576,22 @@ impl Daemon {
             if due >= until && now >= until {
                 return Ok(());
             }
-            self.host.world().advance(due.saturating_sub(now).max(1));
-            self.give(Input::Tick);
+            let due = self.host.world().next_change().unwrap_or(due).min(due);
+            self.elapse(due.saturating_sub(now).max(1), true);
             self.verdict()?;
         }
+    }
+
+    fn is_stuck(&self, effect: &Effect) -> bool {
+        let key = match effect {
+            Effect::Observe {
+                scope: Scope::Container(key),
+                ..
+            } => Some(key),
+            Effect::Execute { step, .. } => Some(&step.key),
+            _ => None,
+        };
+        key.is_some() && key == self.stuck.as_ref()
     }
 
     /// The world is what is wanted, and people are told so.
