@@ -4,7 +4,10 @@
     clippy::indexing_slicing,
     reason = "a test may panic, and a JSON value gives null for what is not there"
 )]
-#![expect(clippy::print_stdout, reason = "seeds and skips are told on standard output")]
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds and skips are told on standard output"
+)]
 
 mod e2e_drift;
 mod e2e_life;
