@@ -5,9 +5,12 @@
     reason = "a JSON value gives null for what is not there, and a test may panic"
 )]
 
+mod cgroups;
 pub mod eventually;
 pub mod golden;
+pub mod host;
 pub mod inventory;
+mod root;
 pub mod world;
 
 /// Says that a part of a test could not be done on this host, and why. `xtask test` lists

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tests::eventually::{eventually, until};
-use tests::world::{SOON, World, kill};
+use tests::host::kill;
+use tests::world::{SOON, World};
 
 use crate::e2e_life::WORKER;
 

@@ -282,7 +282,7 @@ fn a_suspended_container_is_left_exactly_as_it_is() {
     until("it to be suspended", SOON, || {
         world.status("worker")["phase"] == "Suspended"
     });
-    tests::world::kill(pid);
+    tests::host::kill(pid);
     throughout("nobody restarts it", Duration::from_secs(1), || {
         world.status("worker")["phase"] == "Suspended" && world.status("worker")["restarts"] == 0
     });

@@ -55,7 +55,7 @@ fn intent_is_kept_without_its_file() {
     let before = world.wait_phase("worker", "Running");
     world.kill9();
     std::fs::rename(world.path("specs"), world.path("aside")).expect("take the directory away");
-    tests::world::kill(before["pid"].as_u64().expect("a pid"));
+    tests::host::kill(before["pid"].as_u64().expect("a pid"));
     world.spawn();
     // The container died while nobody looked, and its file cannot be read: it comes back.
     eventually("the worker to be made anew from the store", SOON, || {

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use tests::eventually::{eventually, until};
-use tests::world::{SOON, World, kill};
+use tests::host::kill;
+use tests::world::{SOON, World};
 
 use crate::e2e_life::{WORKER, numbers};
 

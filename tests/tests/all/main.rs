@@ -10,6 +10,7 @@
 )]
 
 mod e2e_drift;
+mod e2e_examples;
 mod e2e_life;
 mod e2e_packages;
 mod e2e_recovery;
