@@ -200,6 +200,8 @@ impl Desk {
                 slot.recorded.remove(&incarnation);
                 slot.memory.forget_life(incarnation);
             }
+            // Wanted again, and perhaps deleted again, since: that is another cleanup.
+            Record::Cleaned { .. } if slot.outdated && slot.intent != Intent::Gone => {}
             Record::Cleaned { .. } => {
                 slot.cleaned = true;
                 self.tell_cleaned(key, slot);
