@@ -155,6 +155,7 @@ impl Machine {
                     return;
                 };
                 if let Some(slot) = self.slots.get_mut(&key) {
+                    slot.last_ticket = self.desk.last_ticket;
                     self.desk.executed(&key, slot, ticket, result);
                 }
             }
@@ -163,6 +164,7 @@ impl Machine {
                     return;
                 };
                 if let Some(slot) = self.slots.get_mut(&key) {
+                    slot.last_ticket = self.desk.last_ticket;
                     self.desk.appended(&key, slot, ticket, result);
                 }
             }
@@ -325,6 +327,7 @@ impl Machine {
         match self.desk.tickets.remove(&ticket) {
             Some(Some(key)) => {
                 if let Some(slot) = self.slots.get_mut(&key) {
+                    slot.last_ticket = self.desk.last_ticket;
                     self.desk.observed(&key, slot, ticket, observed);
                 }
             }

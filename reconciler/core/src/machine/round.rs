@@ -200,6 +200,8 @@ impl Desk {
                 slot.recorded.remove(&incarnation);
                 slot.memory.forget_life(incarnation);
             }
+            // Wanted again, and perhaps deleted again, since: that is another cleanup.
+            Record::Cleaned { .. } if slot.outdated && slot.intent != Intent::Gone => {}
             Record::Cleaned { .. } => {
                 slot.cleaned = true;
                 self.tell_cleaned(key, slot);
@@ -372,35 +374,12 @@ impl Desk {
         longest / 2 + spread % (longest / 2)
     }
 
-    fn end_round(&mut self, key: &Key, slot: &mut Slot, at_ms: u64, cause: Cause) {
+    pub(super) fn end_round(&mut self, key: &Key, slot: &mut Slot, at_ms: u64, cause: Cause) {
         slot.activity = Activity::Idle;
         self.in_hand = self.in_hand.saturating_sub(1);
         match slot.again.take() {
             Some(woken) => self.queue.push(key, self.now.boot_ms, woken),
             None => self.queue.push(key, at_ms, cause),
         }
-    }
-
-    fn forget(&mut self, key: &Key, slot: &mut Slot) {
-        if core::mem::take(&mut slot.memory.pruned) {
-            self.tell_pruned(key, slot);
-        }
-        let events = core::mem::take(&mut slot.events);
-        if !events.is_empty() {
-            self.effects.push_back(Effect::Publish {
-                status: None,
-                events,
-            });
-        }
-        if slot.status.is_some() {
-            self.effects.push_back(Effect::Forget(key.clone()));
-        }
-        slot.status = None;
-        if slot.again.is_some() {
-            return self.end_round(key, slot, self.now.boot_ms, Cause::Progress);
-        }
-        slot.activity = Activity::Idle;
-        self.in_hand = self.in_hand.saturating_sub(1);
-        self.forgotten.push(key.clone());
     }
 }

@@ -35,7 +35,8 @@ pub(super) struct Slot {
     pub(super) again: Option<Cause>,
     /// Intent or mode changed since the stage under way was planned: no more of it.
     pub(super) outdated: bool,
-    /// The newest ticket that was given out for this key.
+    /// The newest ticket given out, to whomever, when this key last asked or was answered: a
+    /// look at the whole host that was asked for before says nothing new of it.
     pub(super) last_ticket: Ticket,
     pub(super) tries: Tries,
     pub(super) looks: Looks,

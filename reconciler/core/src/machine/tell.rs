@@ -12,7 +12,6 @@ use specs::units::Millis;
 
 use super::Desk;
 use super::slot::{Memory, Slot};
-use super::tries::severity;
 use crate::explain;
 use crate::io::{Intent, NewEvent};
 use crate::plan::{Class, Drift, Obstacle, Plan, Planned};
@@ -377,5 +376,13 @@ impl Desk {
             .filter(|due| *due > wall);
         status.next_retry_ms = due.min();
         self.publish(slot, status);
+    }
+}
+
+/// How bad an obstacle is for people.
+fn severity(kind: Obstacle) -> Severity {
+    match kind {
+        Obstacle::Withheld => Severity::Normal,
+        Obstacle::Unknown | Obstacle::Impossible | Obstacle::Failed => Severity::Warning,
     }
 }

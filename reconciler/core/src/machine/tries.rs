@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 
 use driver_api::{Action, ExitStatus, Life, Outcome, StepError, StepFailure};
 use specs::desired::Run;
-use specs::event::Severity;
 use specs::id::{Incarnation, Key, ProcessName};
 use specs::status::Failure;
 use specs::units::Millis;
@@ -391,12 +390,4 @@ fn is_making(action: &Action) -> bool {
             | Action::PrepareRoot(_)
             | Action::StartShim(_)
     )
-}
-
-/// How bad an obstacle is for people.
-pub(super) fn severity(kind: Obstacle) -> Severity {
-    match kind {
-        Obstacle::Withheld => Severity::Normal,
-        Obstacle::Unknown | Obstacle::Impossible | Obstacle::Failed => Severity::Warning,
-    }
 }
