@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::fields::CONFIG;
 use crate::id::Instance;
 use crate::parse::faults::Faults;
-use crate::parse::{self, Places, guard};
+use crate::parse::{self, Places, decode};
 use crate::policy::Policy;
 use crate::spec::Rlimits;
 use crate::units::{Bytes, MilliCpu, Millis};
@@ -177,10 +177,10 @@ impl Default for Deletions {
 /// When anything in it is wrong: everything that is, in the order of the file.
 pub fn parse_config(file: &str, bytes: &[u8]) -> Result<Config, Vec<Diagnostic>> {
     let mut faults = Faults::new(file);
-    let Some(text) = guard::decode(bytes, &mut faults) else {
+    let Some(text) = decode::decode(bytes, &mut faults) else {
         return Err(faults.finish());
     };
-    let read = parse::read::<ConfigFile>(text, CONFIG, laws::laws, &mut faults);
+    let read = parse::read::<ConfigFile>(&text, CONFIG, laws::laws, &mut faults);
     let places = read.roots().next().map(Places::of).unwrap_or_default();
     match read.values.into_iter().next() {
         Some(values) if faults.len() == 0 => Ok(values.fill(file, &places)),

@@ -119,6 +119,9 @@ pub enum MountSource {
         recursive: bool,
         /// Whether later mounts on the host side appear inside.
         propagation: Propagation,
+        /// Root that the source may not leave, by a link or otherwise: the policy's. `None`
+        /// while nothing was granted.
+        beneath: Option<String>,
     },
     /// Memory, charged to the container.
     Tmpfs {

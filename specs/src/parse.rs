@@ -8,16 +8,20 @@
 //!                 └────────┴──────────┴─────────┴──────────┴────▶ diagnostics
 //! ```
 
+mod agree;
+pub(crate) mod decode;
 pub(crate) mod faults;
 pub(crate) mod guard;
+mod meter;
 mod names;
 pub(crate) mod tree;
 mod walk;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 
-pub use guard::{BYTES_MAX, DEPTH_MAX, DOCUMENTS_MAX, NODES_MAX};
+pub use decode::BYTES_MAX;
+pub use guard::{DEPTH_MAX, DOCUMENTS_MAX, NODES_MAX};
 pub use tree::{Place, Places};
 
 use crate::diagnostic::{Code, Diagnostic, plain};
@@ -54,7 +58,7 @@ pub struct Located {
 #[must_use]
 pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
     let mut faults = Faults::new(file);
-    let Some(text) = guard::decode(bytes, &mut faults) else {
+    let Some(text) = decode::decode(bytes, &mut faults) else {
         let text = String::from_utf8_lossy(bytes.get(..BYTES_MAX).unwrap_or(bytes));
         return Parsed {
             specs: Vec::new(),
@@ -62,7 +66,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
             names: names::names(&[], &text, Some(1)),
         };
     };
-    let mut read = read::<Spec>(text, SPEC, validate::laws, &mut faults);
+    let mut read = read::<Spec>(&text, SPEC, validate::laws, &mut faults);
     let mut specs = Vec::new();
     let values = std::mem::take(&mut read.values);
     for (spec, root) in values.into_iter().zip(read.roots()) {
@@ -75,7 +79,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
     Parsed {
         specs,
         diagnostics: faults.finish(),
-        names: names::names(&read.guarded.documents, text, read.guarded.stopped),
+        names: names::names(&read.guarded.documents, &text, read.guarded.stopped),
     }
 }
 
@@ -103,10 +107,18 @@ pub(crate) fn read<'a, T: DeserializeOwned>(
     if roots.is_empty() && !stopped {
         faults.push(Place::first(), nothing());
     }
-    for root in whole {
-        walk::walk(root, fields, faults);
+    // Beyond a cap the rest is not worth judging, and nobody could read it.
+    if !read.guarded.capped {
+        for root in whole {
+            match root.value {
+                tree::Value::Map(_) => walk::walk(root, fields, faults),
+                tree::Value::List(_) | tree::Value::Scalar(_) => {
+                    faults.push(root.place, no_mapping());
+                }
+            }
+        }
+        laws(whole, faults);
     }
-    laws(whole, faults);
     if faults.len() == 0 {
         read.values = deserialize(text, &roots, faults);
     }
@@ -142,25 +154,38 @@ fn nothing() -> Fault {
     Fault::new(Code::NoDocument, "the file holds no document").help(help)
 }
 
-/// The second reader.
+fn no_mapping() -> Fault {
+    let help = "a document begins with `apiVersion:`";
+    Fault::new(Code::NoDocument, "a document is a mapping (`key: value`)").help(help)
+}
+
+/// The second reader: it has to see what the first one saw, and nothing else.
 fn deserialize<T: DeserializeOwned>(
     text: &str,
     roots: &[&Node<'_>],
     faults: &mut Faults<'_>,
 ) -> Vec<T> {
     let mut values = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(text) {
-        let root = roots.get(values.len());
-        match Option::<T>::deserialize(document) {
-            Ok(Some(value)) => values.push(value),
-            Ok(None) => {}
+    let mut agreed = 0;
+    let documents = serde_yaml::Deserializer::from_str(text);
+    for (document, again) in documents.zip(serde_yaml::Deserializer::from_str(text)) {
+        let root = roots.get(values.len()).copied();
+        let same = agree::Document(root).deserialize(document).map(usize::from);
+        let value = same.and_then(|same| {
+            agreed += same;
+            Option::<T>::deserialize(again)
+        });
+        match value {
+            Ok(value) => values.extend(value),
             Err(err) => {
-                faults.push(place_of(&err, root), disagreement(&plain(&err.to_string())));
+                let words = err.to_string();
+                let cause = words.split(" at line").next().unwrap_or_default();
+                faults.push(place_of(&err, root), disagreement(&plain(cause)));
                 return Vec::new();
             }
         }
     }
-    if values.len() != roots.len() {
+    if values.len() != roots.len() || agreed != roots.len() {
         let message = format!("{} documents or {}", roots.len(), values.len());
         faults.push(Place::first(), disagreement(&message));
         return Vec::new();
@@ -168,7 +193,7 @@ fn deserialize<T: DeserializeOwned>(
     values
 }
 
-fn place_of(err: &serde_yaml::Error, root: Option<&&Node<'_>>) -> Place {
+fn place_of(err: &serde_yaml::Error, root: Option<&Node<'_>>) -> Place {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     match err.location() {
         Some(location) => Place {
@@ -184,3 +209,6 @@ fn disagreement(cause: &str) -> Fault {
     let message = format!("the text can be read in more than one way: {cause}");
     Fault::new(Code::ReadersDisagree, message).help("write the line in a simpler form")
 }
+
+#[cfg(test)]
+mod tests;

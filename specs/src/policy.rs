@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 pub use check::check;
 
 use crate::config::DefaultLimits;
+use crate::desired::{Desired, MountSource};
 use crate::fields::is_below;
 use crate::resolve::capability;
 use crate::units::{Bytes, MilliCpu};
@@ -190,6 +191,19 @@ impl Grant {
                 pids: limits.pids,
             },
             defaults: self.defaults,
+        }
+    }
+
+    /// Ties each bind to the root that allows it, for the driver to resolve it below. To be
+    /// called after [`crate::resolve::resolve`]; a bind without a root stays untied.
+    pub fn confine(&self, desired: &mut Desired) {
+        for mount in &mut desired.container.mounts {
+            if let MountSource::Bind {
+                source, beneath, ..
+            } = &mut mount.source
+            {
+                *beneath = self.bind_root(source).map(|root| root.path.clone());
+            }
         }
     }
 

@@ -207,6 +207,7 @@ fn mount(mount: &spec::Mount) -> Option<Mount> {
                 None | Some(spec::Propagation::Private) => Propagation::Private,
                 Some(spec::Propagation::Slave) => Propagation::Slave,
             },
+            beneath: None,
         },
         (None, Some(bytes), _) => MountSource::Tmpfs {
             bytes,

@@ -125,8 +125,11 @@ as_text!(
     "Duration",
     json_schema!({
         "anyOf": [
-            {"type": "string", "pattern": r"^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$",
-             "minLength": 1},
+            {
+                "type": "string",
+                "minLength": 1,
+                "pattern": r"^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$"
+            },
             {"const": 0}
         ]
     })

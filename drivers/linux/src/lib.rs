@@ -1,1 +1,33 @@
-//! TBD
+//! The kernel behind the seam.
+//!
+//! [`LinuxHost`] observes containers in `/proc`, cgroups, mount tables and over netlink, and
+//! does the steps that bring about what is desired. It keeps no memory that a decision could
+//! rest on.
+
+mod bundle;
+mod caps;
+mod cgroup;
+mod clients;
+mod clock;
+mod doctor;
+mod error;
+mod execute;
+mod files;
+mod host;
+mod launch;
+mod links;
+mod mounts;
+mod observe;
+mod places;
+mod process;
+mod remove;
+mod rootdirs;
+mod seccomp;
+mod shim_client;
+mod sys;
+mod text;
+mod wake;
+
+pub use clock::boot_ms;
+pub use doctor::{Check, CheckResult};
+pub use host::{CgroupsError, HostOptions, LinuxHost, OpenError};

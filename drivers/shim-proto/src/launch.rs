@@ -90,7 +90,14 @@ pub struct Launch {
     /// How the root is put together.
     #[prost(enumeration = "Assembly", tag = "27")]
     pub assembly: i32,
+    /// Always true, and the last bytes of the file: one cut short between two fields would
+    /// otherwise decode to a container with fewer restrictions. Later fields get lower tags.
+    #[prost(bool, tag = "500")]
+    pub complete: bool,
 }
+
+/// Most bytes a launch description may have.
+pub const LAUNCH_BYTES_MAX: usize = 16 << 20;
 
 /// How the root is put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -299,4 +306,103 @@ pub struct Logs {
     /// Read and throw away.
     #[prost(bool, tag = "4")]
     pub discard: bool,
+}
+
+/// Bytes that are no launch description to act on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// Longer than [`LAUNCH_BYTES_MAX`].
+    #[error("it has {0} bytes, {LAUNCH_BYTES_MAX} are allowed")]
+    TooLong(usize),
+    /// It does not decode.
+    #[error("it does not decode")]
+    Undecodable,
+    /// Its end is missing.
+    #[error("its end is missing")]
+    Torn,
+    /// Of a version that this code does not understand.
+    #[error("it is of version {0}")]
+    Version(u32),
+    /// It names no root.
+    #[error("it names no root file system")]
+    NoRoot,
+    /// A seccomp program is no run of instructions, or has more than 4096 (`BPF_MAXINSNS`).
+    #[error("seccomp program {0} has {1} bytes")]
+    Seccomp(usize, usize),
+}
+
+/// Returns the launch description that a file holds, whole or not at all.
+///
+/// # Errors
+/// When it was cut short anywhere, or is not one this code can act on.
+pub fn read(bytes: &[u8]) -> Result<Launch, LaunchError> {
+    use crate::message::{PROTOCOL, PROTOCOL_MIN};
+    if bytes.len() > LAUNCH_BYTES_MAX {
+        return Err(LaunchError::TooLong(bytes.len()));
+    }
+    let launch = <Launch as prost::Message>::decode(bytes).map_err(|_| LaunchError::Undecodable)?;
+    if !launch.complete {
+        return Err(LaunchError::Torn);
+    }
+    if !(PROTOCOL_MIN..=PROTOCOL).contains(&launch.protocol) {
+        return Err(LaunchError::Version(launch.protocol));
+    }
+    if launch.root.is_none() {
+        return Err(LaunchError::NoRoot);
+    }
+    for (place, program) in launch.seccomp.iter().enumerate() {
+        if program.is_empty() || program.len() % 8 != 0 || program.len() > 4096 * 8 {
+            return Err(LaunchError::Seccomp(place, program.len()));
+        }
+    }
+    Ok(launch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use prost::Message as _;
+
+    fn launch() -> Launch {
+        Launch {
+            protocol: crate::message::PROTOCOL,
+            instance: "main".into(),
+            root: Some(Root {
+                lower: "/lower".into(),
+                ..Root::default()
+            }),
+            seccomp: vec![vec![0; 16]],
+            no_new_privileges: true,
+            assembly: Assembly::Classic as i32,
+            complete: true,
+            ..Launch::default()
+        }
+    }
+
+    #[test]
+    fn a_launch_torn_at_any_offset_is_no_launch() {
+        let whole = launch().encode_to_vec();
+        assert_eq!(read(&whole), Ok(launch()));
+        for torn in 0..whole.len() {
+            assert!(read(&whole[..torn]).is_err(), "torn at {torn}");
+        }
+    }
+
+    #[test]
+    fn a_launch_that_cannot_be_acted_on_is_refused() {
+        let bad = |change: fn(&mut Launch)| {
+            let mut launch = launch();
+            change(&mut launch);
+            read(&launch.encode_to_vec())
+        };
+        assert_eq!(bad(|l| l.protocol = 99), Err(LaunchError::Version(99)));
+        assert_eq!(bad(|l| l.root = None), Err(LaunchError::NoRoot));
+        assert_eq!(
+            bad(|l| l.seccomp.push(vec![0; 7])),
+            Err(LaunchError::Seccomp(1, 7))
+        );
+        let long = vec![0; LAUNCH_BYTES_MAX + 1];
+        assert_eq!(read(&long), Err(LaunchError::TooLong(long.len())));
+    }
 }

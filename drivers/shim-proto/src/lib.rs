@@ -8,5 +8,9 @@
 
 extern crate alloc;
 
+pub mod end;
+pub mod frame;
+pub mod init;
 pub mod launch;
 pub mod message;
+pub mod record;

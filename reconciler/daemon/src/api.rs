@@ -1,3 +1,10 @@
 //! The daemon's socket: HTTP/1.1 over a path socket, JSON bodies, one version in the path.
 
+pub(crate) mod auth;
+mod logs;
+mod plans;
+pub(crate) mod routes;
+pub(crate) mod server;
+mod stream;
+mod views;
 pub mod wire;

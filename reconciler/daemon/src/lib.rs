@@ -4,3 +4,30 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+
+mod accept;
+mod board;
+mod boot;
+mod clock;
+mod contest;
+mod errors;
+mod host;
+mod keeper;
+mod ledger;
+mod listing;
+mod logging;
+mod options;
+mod overrides;
+mod profiles;
+mod reading;
+mod ready;
+mod recover;
+mod removal;
+mod retry;
+mod shell;
+mod source;
+mod watch;
+mod workers;
+
+pub use boot::{RunError, run};
+pub use options::{Assembly, OptionsError, RunOptions};

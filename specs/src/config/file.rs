@@ -27,9 +27,11 @@ pub(crate) struct ConfigFile {
     paths: PathsFile,
     /// Name of the daemon, part of every mark on the host, so that several can live side by
     /// side. The flag `--instance` goes before.
+    #[serde(default)]
     #[schemars(schema_with = "label")]
     instance: Option<Instance>,
     /// Cgroup below which containers live, a path below the hierarchy's root.
+    #[serde(default)]
     #[schemars(schema_with = "path")]
     cgroup_parent: Option<String>,
     /// What is given out to containers.
@@ -65,18 +67,23 @@ pub(crate) enum ConfigKind {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PathsFile {
     /// Directories watched for specs.
+    #[serde(default)]
     #[schemars(schema_with = "path_list")]
     specs: Option<Vec<String>>,
     /// Directory of the store; survives a reboot.
+    #[serde(default)]
     #[schemars(schema_with = "path")]
     state: Option<String>,
     /// Directory of sockets and adoption handles; emptied by a reboot.
+    #[serde(default)]
     #[schemars(schema_with = "path")]
     runtime: Option<String>,
     /// Directory of the output of processes.
+    #[serde(default)]
     #[schemars(schema_with = "path")]
     logs: Option<String>,
     /// The daemon's socket.
+    #[serde(default)]
     #[schemars(schema_with = "path")]
     socket: Option<String>,
 }
@@ -180,6 +187,7 @@ pub(crate) struct RuleFile {
     #[schemars(schema_with = "label")]
     pub(crate) name: String,
     /// Specs from this source directory, or one below it; any if left out.
+    #[serde(default)]
     #[schemars(schema_with = "path")]
     pub(crate) directory: Option<String>,
     /// Specs whose file belongs to this user id; any if left out.
@@ -189,6 +197,7 @@ pub(crate) struct RuleFile {
     #[serde(default)]
     pub(crate) bind_roots: Vec<BindRootFile>,
     /// Host directories below which a root file system may lie.
+    #[serde(default)]
     #[schemars(schema_with = "path_list")]
     pub(crate) rootfs_roots: Option<Vec<String>>,
     /// Privileged containers are allowed.

@@ -99,6 +99,8 @@ fn mount(form: &mut Form, mount: &Mount) {
             source,
             recursive,
             propagation,
+            // A policy that becomes wider or narrower makes no container anew.
+            beneath: _,
         } => {
             form.text("source", source);
             form.flag("recursive", *recursive);

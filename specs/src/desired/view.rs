@@ -100,6 +100,7 @@ fn view_mount(mount: &Mount) -> Value {
             source,
             recursive,
             propagation,
+            beneath: _,
         } => {
             out.insert("source".to_owned(), json!(source));
             out.insert("recursive".to_owned(), json!(recursive));

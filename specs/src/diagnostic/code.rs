@@ -58,121 +58,193 @@ impl Serialize for Code {
 // 06 resolving. A code is never given a second meaning; a retired one stays a gap.
 codes! {
     TooLarge = "E0101", "the file is too large",
-        "A file holds at most 1 MiB (1048576 bytes). Larger ones are refused before they are read,\nso that no text can cost more than a moment. Put containers into files of their own, and\nlarge contents into a volume or a bind mount instead of `files`.";
+        "A file holds at most 1 MiB (1048576 bytes). Larger ones are refused before they are\n\
+         read, so that no text can cost more than a moment. Put containers into files of\n\
+         their own, and large contents into a volume or a bind mount instead of `files`.";
     NotUtf8 = "E0102", "the file is not UTF-8",
-        "Specs are UTF-8 text. The place given is the first byte that is not. Save the file again as\nUTF-8; binary content cannot be given in `files`.";
+        "Specs are UTF-8 text. The place given is the first byte that is not. Save the file\n\
+         again as UTF-8; binary content cannot be given in `files`.";
     Character = "E0103", "a character that may not be in a file",
-        "NUL, other control characters, U+0085, U+2028, U+2029 and a byte order mark anywhere but at\nthe very beginning are refused: readers of YAML do not agree on what they mean. Inside double\nquotes most of them can be written as an escape, for example `\"\\u2028\"`; NUL cannot, because\nthe kernel ends a text there.";
+        "NUL, other control characters, U+0085, U+2028, U+2029 and a byte order mark anywhere\n\
+         but at the very beginning are refused: readers of YAML do not agree on what they\n\
+         mean. Inside double quotes most of them can be written as an escape, for example\n\
+         `\"\\u2028\"`; NUL cannot, because the kernel ends a text there.";
     Syntax = "E0104", "the text is not YAML",
-        "The file could not be read as YAML 1.2. Usual causes: a tab in the indentation, a key whose\ncolon has no space after it, lines that do not line up, a quote or bracket that is not closed.\nNothing of the file is taken; containers that came from it stay as they are.";
+        "The file could not be read as YAML 1.2. Usual causes: a tab in the indentation, a\n\
+         key whose colon has no space after it, lines that do not line up, a quote or bracket\n\
+         that is not closed. Nothing of the file is taken; containers that came from it stay\n\
+         as they are.";
     TooDeep = "E0105", "nested too deeply",
         "A file nests at most 32 levels. No field of a spec needs more than nine.";
     TooManyNodes = "E0106", "too many values",
-        "A file holds at most 100000 keys and values together. Put containers into files of their own.";
+        "A file holds at most 50000 keys and values together, and a single text in quotes or a\n\
+         single `[...]` or `{...}` at most 50000 separators. Put containers into files of\n\
+         their own; write a large text as a block (`|`).";
     TooManyDocuments = "E0107", "too many documents",
         "A file holds at most 64 documents (parts set apart by `---`).";
     Anchor = "E0108", "anchors and aliases are not allowed",
-        "`&name` and `*name` let a short text stand for a huge one, and let one edit change several\ncontainers unseen. Write the value out where it is needed. A text that begins with `&` or `*`\nis meant? Put it in quotes.";
+        "`&name` and `*name` let a short text stand for a huge one, and let one edit change\n\
+         several containers unseen. Write the value out where it is needed. A text that\n\
+         begins with `&` or `*` is meant? Put it in quotes.";
     Tag = "E0109", "tags are not allowed",
-        "`!name` and `!!type` change what a value means, and readers differ in what they make of it.\nRemove the tag. A text that begins with `!` is meant? Put it in quotes.";
+        "`!name` and `!!type` change what a value means, and readers differ in what they make\n\
+         of it. Remove the tag. A text that begins with `!` is meant? Put it in quotes.";
     MergeKey = "E0110", "merge keys are not allowed",
-        "`<<` mixes one mapping into another, differently in each version of YAML. Write the keys out.";
+        "`<<` mixes one mapping into another, differently in each version of YAML. Write the\n\
+         keys out.";
     DuplicateKey = "E0111", "a key is given twice",
-        "A mapping has each key once. Most readers silently take the last one, so a limit or a mount\noption can vanish by accident. Remove one of the two.";
+        "A mapping has each key once. Most readers silently take the last one, so a limit or\n\
+         a mount option can vanish by accident. Remove one of the two.";
     KeyShape = "E0112", "a key must be plain text on one line",
-        "Keys are plain or quoted text on one line. Lists, mappings, block texts and texts over several lines as keys\nare refused.";
+        "Keys are plain or quoted text on one line. Lists, mappings, block texts and texts\n\
+         over several lines as keys are refused.";
     ReadersDisagree = "E0113", "the text can be read in more than one way",
-        "Two independent readers look at every file, and a file counts only when they agree. This one\nwas taken by the first and refused by the second. Write the line in a simpler form: usually\nquotes around a text settle it.";
+        "Two independent readers look at every file, and a file counts only when they agree.\n\
+         This one was taken by the first and refused by the second. Write the line in a\n\
+         simpler form: usually quotes around a text settle it.";
     NoDocument = "E0114", "nothing here that could be a document",
-        "A file holds one or more documents, each a mapping that begins with `apiVersion:`. An empty\nfile is refused and not taken as \"no containers wanted\", because an empty file is also what a\nhalf-finished save looks like. To remove containers, remove the file or the document.";
+        "A file holds one or more documents, each a mapping that begins with `apiVersion:`.\n\
+         An empty file is refused and not taken as \"no containers wanted\", because an empty\n\
+         file is also what a half-finished save looks like. To remove containers, remove the\n\
+         file or the document.";
     TooMany = "E0199", "more faults than are shown",
         "At most 100 faults are shown for a file. Repair these and look again.";
     UnknownField = "E0201", "unknown field",
-        "Every field that is accepted has an effect, so a field that nobody knows is an error and not\na comment. Often it is a slip of the fingers (the help names the nearest field) or stands at the\nwrong level: compare the indentation with its neighbours. `reconciler explain spec` lists all.";
+        "Every field that is accepted has an effect, so a field that nobody knows is an error\n\
+         and not a comment. Often it is a slip of the fingers (the help names the nearest\n\
+         field) or stands at the wrong level: compare the indentation with its neighbours.\n\
+         `reconciler explain spec` lists all.";
     NotSupportedYet = "E0202", "not supported yet",
-        "This field belongs to the format and is not built yet in this release. It is refused, because\naccepting it without effect would promise something that does not happen.";
+        "This field belongs to the format and is not built yet in this release. It is\n\
+         refused, because accepting it without effect would promise something that does not\n\
+         happen.";
     MissingField = "E0203", "a field is missing",
         "The field has no default and must be given.";
     NoValue = "E0204", "a key without a value",
-        "A key with nothing after it (or `null`, or `~`) could mean \"the default\" or \"nothing at all\".\nGive a value, or remove the key to get the default. An empty text is written `\"\"`, an empty list\n`[]`, an empty mapping `{}`.";
+        "A key with nothing after it (or `null`, or `~`) could mean \"the default\" or\n\
+         \"nothing at all\". Give a value, or remove the key to get the default. An empty\n\
+         text is written `\"\"`, an empty list `[]`, an empty mapping `{}`.";
     WrongKind = "E0205", "another kind of value is expected",
-        "A mapping (`key: value` lines), a list (`- item` lines) or a single value stands where one of\nthe others belongs.";
+        "A mapping (`key: value` lines), a list (`- item` lines) or a single value stands\n\
+         where one of the others belongs.";
     NotOneOf = "E0206", "not one of the words allowed here",
         "The field takes one of a few words, in exactly this spelling.";
     Quantity = "E0207", "not a quantity",
-        "Sizes and times need a unit, for example `256Mi`, `500m`, `30s`, because a bare number is easily\nmisread: is `memory: 512` bytes or mebibytes? Sizes: B, Ki, Mi, Gi, Ti, Pi (powers of 1024), k, M, G,\nT, P (powers of 1000). Processors: `500m` or `0.5`. Times: ms, s, m, h, d. Only `0` needs no unit.";
+        "Sizes and times need a unit, for example `256Mi`, `500m`, `30s`, because a bare\n\
+         number is easily misread: is `memory: 512` bytes or mebibytes? Sizes: B, Ki, Mi, Gi,\n\
+         Ti, Pi (powers of 1024), k, M, G, T, P (powers of 1000). Processors: `500m` or\n\
+         `0.5`. Times: ms, s, m, h, d. Only `0` needs no unit.";
     Number = "E0208", "not a whole number in the range allowed here",
-        "The field takes a whole number in decimal digits, without quotes, sign, point or exponent.";
+        "The field takes a whole number in decimal digits, without quotes, sign, point or\n\
+         exponent.";
     Boolean = "E0209", "neither true nor false",
-        "The field takes `true` or `false`, without quotes. `yes`, `no`, `on` and `off` are texts in\nYAML 1.2 and booleans in YAML 1.1, and are refused for that reason.";
+        "The field takes `true` or `false`, without quotes. `yes`, `no`, `on` and `off` are\n\
+         texts in YAML 1.2 and booleans in YAML 1.1, and are refused for that reason.";
     NeedsQuotes = "E0210", "must be in quotes",
-        "Without quotes this value is a number to some readers of YAML, and a different one to others\n(`0644` is octal, decimal or text). Put it in quotes.";
+        "Without quotes this value is a number to some readers of YAML, and a different one\n\
+         to others (`0644` is octal, decimal or text). Put it in quotes.";
     Name = "E0211", "not a name",
-        "Names of containers, processes and volumes are DNS labels: 1 to 63 lower-case letters, digits and\n`-`, not beginning or ending with `-`.";
+        "Names of containers, processes and volumes are DNS labels: 1 to 63 lower-case\n\
+         letters, digits and `-`, not beginning or ending with `-`.";
     Path = "E0212", "not a path that can be used here",
-        "Paths are absolute and normalised: they begin with `/`, have no `.`, `..` or empty part, no slash\nat the end, and at most 4095 bytes. What a path means can then be seen from its text.";
+        "Paths are absolute and normalised: they begin with `/`, have no `.`, `..` or empty\n\
+         part, no slash at the end, and at most 4095 bytes. What a path means can then be\n\
+         seen from its text.";
     User = "E0213", "not a user",
-        "A user is a name or a number from 0 to 2147483647, perhaps followed by `:` and a group of the\nsame form. Names are looked up inside the container's root.";
+        "A user is a name or a number from 0 to 2147483647, perhaps followed by `:` and a\n\
+         group of the same form. Names are looked up inside the container's root.";
     EnvName = "E0214", "not a name of an environment variable",
-        "Names of variables have letters, digits, `_`, `.` and `-`, do not begin with a digit, and have at most\n256 characters.";
+        "Names of variables have letters, digits, `_`, `.` and `-`, do not begin with a\n\
+         digit, and have at most 256 characters.";
     Capability = "E0215", "not a capability",
-        "Capabilities are given as in capabilities(7), with or without `CAP_`, for example `NET_ADMIN`.\n`drop` also takes `ALL`.";
+        "Capabilities are given as in capabilities(7), with or without `CAP_`, for example\n\
+         `NET_ADMIN`. `drop` also takes `ALL`.";
     Sysctl = "E0216", "not a kernel setting of the container's own",
-        "Only settings that the kernel keeps apart per namespace can be given: kernel.shm*, kernel.msg*,\nkernel.sem, fs.mqueue.* and, with a network namespace of its own, net.*. All others would change\nthe whole host.";
+        "Only settings that the kernel keeps apart per namespace can be given: kernel.shm*,\n\
+         kernel.msg*, kernel.sem, fs.mqueue.* and, with a network namespace of its own,\n\
+         net.*. All others would change the whole host.";
     Device = "E0217", "not a device",
-        "A device is a path below /dev; `access` has each of the letters r, w, m at most once.";
+        "A device is a path below /dev; `access` has each of the letters r, w, m at most\n\
+         once.";
     Label = "E0218", "not a label",
-        "Keys of labels and annotations have 1 to 128 letters, digits and `.`, `_`, `/`, `-`, beginning and ending\nwith a letter or digit. Values of labels have at most 63 characters of the same kind but `/`.";
+        "Keys of labels and annotations have 1 to 128 letters, digits and `.`, `_`, `/`, `-`,\n\
+         beginning and ending with a letter or digit. Values of labels have at most 63\n\
+         characters of the same kind but `/`.";
     TextShape = "E0219", "not a text that can be used here",
-        "The text is too long, is empty where something is needed, or holds a character (NUL, or a line\nend) that cannot be passed on.";
+        "The text is too long, is empty where something is needed, or holds a character (NUL,\n\
+         or a line end) that cannot be passed on.";
     HostName = "E0220", "not a host name",
         "A host name has at most 64 characters: DNS labels, joined by dots.";
     Group = "E0221", "not a group",
         "A group of the host is given by its name or its number.";
     Repeated = "E0301", "the same name twice in one container",
-        "Processes have distinct names, mounts distinct paths, files distinct paths, devices distinct\npaths.";
+        "Processes have distinct names, mounts distinct paths, files distinct paths, devices\n\
+         distinct paths.";
     ExactlyOne = "E0302", "exactly one of several fields is needed",
         "The fields named exclude each other, and one of them must be there.";
     NoEffect = "E0303", "a field that would have no effect here",
-        "Beside the other fields given, this one could do nothing. A field without effect is an error and\nnot a comment: someone wrote it because they expect something of it.";
+        "Beside the other fields given, this one could do nothing. A field without effect is\n\
+         an error and not a comment: someone wrote it because they expect something of it.";
     Order = "E0304", "two values contradict each other",
         "One of the two values must not be larger than the other.";
     MountPath = "E0305", "nothing may be mounted here",
-        "`/`, `/proc`, `/sys`, `/dev` and what lies below them belong to the runtime: a mount there would\nhide what keeps a container apart from the host. Only a tmpfs on `/dev/shm` is allowed.";
+        "`/`, `/proc`, `/sys`, `/dev` and what lies below them belong to the runtime: a mount\n\
+         there would hide what keeps a container apart from the host. Only a tmpfs on\n\
+         `/dev/shm` is allowed.";
     FilePath = "E0306", "no file may be placed here",
-        "Files are written by the daemon, so they go into the container's own root only: not below `/proc`,\n`/sys`, `/dev`, not onto a mount, and not below a bind mount, where they would land on the host.";
+        "Files are written by the daemon, so they go into the container's own root only: not\n\
+         below `/proc`, `/sys`, `/dev`, not onto a mount, and not below a bind mount, where\n\
+         they would land on the host.";
     Conflict = "E0307", "two fields contradict each other",
         "The two fields named ask for opposite things.";
     DuplicateName = "E0308", "a container name is claimed twice",
-        "`metadata.name` is unique over all files and sources. The container that already runs under the\nname keeps running; the newcomer is refused until one of the two has another name.";
+        "`metadata.name` is unique over all files and sources. The container that already\n\
+         runs under the name keeps running; the newcomer is refused until one of the two has\n\
+         another name.";
     DuplicateVolume = "E0309", "a volume is claimed by two containers",
-        "A named volume belongs to one container: its files carry the ids of that container's range. Give the\nsecond container a volume of its own, or share a host directory with a bind mount.";
+        "A named volume belongs to one container: its files carry the ids of that container's\n\
+         range. Give the second container a volume of its own, or share a host directory with\n\
+         a bind mount.";
     PolicyBind = "E0401", "the policy does not allow this bind mount",
-        "A rule of `policy` in config.yaml lists in `bindRoots` which host directories may be bound, and which\nof them with writing. Without a rule none may. Ask the administrator of the host.";
+        "A rule of `policy` in config.yaml lists in `bindRoots` which host directories may be\n\
+         bound, and which of them with writing. Without a rule none may. Ask the\n\
+         administrator of the host.";
     PolicyRootfs = "E0402", "the policy does not allow this root directory",
-        "`rootfsRoots` of the policy lists below which host directories a root file system may lie. Without the\nlist any directory will do but those that hold the host's own secrets and devices.";
+        "`rootfsRoots` of the policy lists below which host directories a root file system\n\
+         may lie. Without the list any directory will do but those that hold the host's own\n\
+         secrets and devices.";
     PolicyPrivileged = "E0403", "the policy does not allow privileged containers",
-        "A privileged container can take over the host. `privileged: true` must be granted by a rule of\n`policy` in config.yaml.";
+        "A privileged container can take over the host. `privileged: true` must be granted by\n\
+         a rule of `policy` in config.yaml.";
     PolicyUserNamespace = "E0404", "the policy does not allow the host's user namespace",
-        "With `namespace: host` root in the container is root on the host. `hostUserNamespace: true` must be\ngranted by a rule of `policy` in config.yaml.";
+        "With `namespace: host` root in the container is root on the host.\n\
+         `hostUserNamespace: true` must be granted by a rule of `policy` in config.yaml.";
     PolicyNetwork = "E0405", "the policy does not allow the host's network",
-        "With `mode: host` the container sees and uses every address of the host. The rule that applies has\n`hostNetwork: false`.";
+        "With `mode: host` the container sees and uses every address of the host. The rule\n\
+         that applies has `hostNetwork: false`.";
     PolicyDevice = "E0406", "the policy does not allow this device",
         "`devices` of the policy lists which host devices may be used, and how.";
     PolicyCapability = "E0407", "the policy does not allow this capability to be added",
         "`capabilities` of the policy lists which may be added to the base set.";
     PolicySeccomp = "E0408", "the policy does not allow this seccomp setting",
-        "Running without a system call filter needs `seccompUnconfined: true` in the policy; a profile of one's\nown must lie below one of its `seccompRoots`.";
+        "Running without a system call filter needs `seccompUnconfined: true` in the policy;\n\
+         a profile of one's own must lie below one of its `seccompRoots`.";
     PolicySysctl = "E0409", "the policy does not allow this kernel setting",
-        "`sysctls` of the policy lists which may be set; `*` at the end of an entry stands for any rest.";
+        "`sysctls` of the policy lists which may be set; `*` at the end of an entry stands\n\
+         for any rest.";
     PolicyLimit = "E0410", "the policy has a lower ceiling",
-        "`limits` of the policy holds ceilings. A limit above its ceiling is refused, and so is none at all,\nbecause that would be unlimited.";
+        "`limits` of the policy holds ceilings. A limit above its ceiling is refused, and so\n\
+         is none at all, because that would be unlimited.";
     ConfigPool = "E0501", "an id pool that cannot be used",
-        "Pools are ranges of user and group ids that no one else on the host uses. They do not overlap, hold at\nleast one container's share, begin above 65535 and end at or below 2147483647.";
+        "Pools are ranges of user and group ids that no one else on the host uses. They do\n\
+         not overlap, hold at least one container's share, begin above 65535 and end at or\n\
+         below 2147483647.";
     ConfigRule = "E0502", "a policy rule that can never apply",
-        "The first rule that matches decides. A rule after one that matches everything it could match is a\nmistake.";
+        "The first rule that matches decides. A rule after one that matches everything it\n\
+         could match is a mistake.";
     NoIdRange = "E0601", "no id range was chosen",
-        "A container with its own user namespace needs a range of ids from the pools in config.yaml, and none\nis free. Add a pool, or remove containers.";
+        "A container with its own user namespace needs a range of ids from the pools in\n\
+         config.yaml, and none is free. Add a pool, or remove containers.";
     SeccompProfile = "E0602", "the seccomp profile could not be used",
         "The file named by `security.seccomp` was not read when the spec was accepted.";
 }

@@ -1,18 +1,23 @@
 //! What single values may be. Each check says in one sentence what is wrong and what to
 //! write instead.
 
+mod names;
+mod paths;
+
 use std::str::FromStr;
 
 use super::Type;
 use crate::desired::{NameOrId, OnChange, User};
 use crate::diagnostic::{Code, closest, plain};
-use crate::id::Key;
 use crate::parse::faults::Fault;
 use crate::parse::tree::Scalar;
-use crate::resolve::capability;
 use crate::units::{
     Bytes, Count, CpuSet, Micros, MilliCpu, Millis, Mode, Seconds, Signal, SoftHard, UnitError,
 };
+
+use names::*;
+pub(crate) use paths::is_below;
+use paths::*;
 
 type Told = Result<(), Fault>;
 
@@ -63,8 +68,6 @@ pub(super) const MICROS_LIMIT: Type = Type::Read("duration", quantity::<SoftHard
 /// Longest argument or environment variable the kernel takes, with its end
 /// (`execve(2)`, `MAX_ARG_STRLEN`).
 const ARGUMENT_BYTES_MAX: usize = 128 * 1024 - 1;
-/// Longest path the kernel takes, without its end (`path_resolution(7)`, `PATH_MAX`).
-const PATH_BYTES_MAX: usize = 4095;
 
 impl Type {
     /// Returns its name for people.
@@ -249,39 +252,6 @@ fn small_limit(scalar: &Scalar<'_>, most: u64) -> Told {
     Ok(())
 }
 
-fn name(scalar: &Scalar<'_>) -> Told {
-    Key::new(&*scalar.text).map(|_| ()).map_err(|err| {
-        let message = format!("`{}`: {err}", plain(&scalar.text));
-        Fault::new(Code::Name, message).help("write for example `web` or `web-1`")
-    })
-}
-
-fn label_word(text: &str, most: usize, extra: &[u8]) -> bool {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || extra.contains(&byte);
-    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = text.as_bytes();
-    bytes.len() <= most
-        && bytes.iter().all(|b| inner(*b))
-        && edge(bytes.first())
-        && edge(bytes.last())
-}
-
-fn label_key(scalar: &Scalar<'_>) -> Told {
-    if label_word(&scalar.text, 128, b"._/-") {
-        return Ok(());
-    }
-    let message = format!("`{}` cannot be the key of a label", plain(&scalar.text));
-    Err(Fault::new(Code::Label, message).help("write for example `app` or `example.org/team`"))
-}
-
-fn label_value(scalar: &Scalar<'_>) -> Told {
-    if scalar.text.is_empty() || label_word(&scalar.text, 63, b"._-") {
-        return Ok(());
-    }
-    let message = format!("`{}` cannot be the value of a label", plain(&scalar.text));
-    Err(Fault::new(Code::Label, message).help("put free text into `annotations`"))
-}
-
 fn text(scalar: &Scalar<'_>) -> Told {
     if scalar.text.len() <= ARGUMENT_BYTES_MAX - 257 {
         return Ok(());
@@ -291,190 +261,4 @@ fn text(scalar: &Scalar<'_>) -> Told {
         scalar.text.len()
     );
     Err(Fault::new(Code::TextShape, message).help("put large texts into `files`"))
-}
-
-fn hostname(scalar: &Scalar<'_>) -> Told {
-    let fits = scalar.text.len() <= 64;
-    if fits && scalar.text.split('.').all(|label| Key::new(label).is_ok()) {
-        return Ok(());
-    }
-    let message = format!("`{}` is not a host name", plain(&scalar.text));
-    Err(Fault::new(Code::HostName, message).help("write for example `web` or `web.example.org`"))
-}
-
-fn path(scalar: &Scalar<'_>, code: Code) -> Told {
-    let text = &*scalar.text;
-    let wrong = if !text.starts_with('/') {
-        "is not absolute"
-    } else if text == "/" {
-        "is the root itself"
-    } else if text.len() > PATH_BYTES_MAX {
-        "is longer than the kernel takes"
-    } else if text.ends_with('/') {
-        "has a slash at its end"
-    } else if text.split('/').any(|part| part == "..") {
-        "has a part `..`"
-    } else if text
-        .split('/')
-        .skip(1)
-        .any(|part| part.is_empty() || part == ".")
-    {
-        "has an empty part or a part `.`"
-    } else if text.split('/').any(|part| part.len() > 255) {
-        "has a part longer than 255 bytes"
-    } else if text.chars().any(char::is_control) {
-        "has a control character"
-    } else {
-        return Ok(());
-    };
-    let message = format!("the path `{}` {wrong}", plain(text));
-    Err(Fault::new(code, message).help("write an absolute path such as `/srv/app`"))
-}
-
-fn path_or_root(scalar: &Scalar<'_>) -> Told {
-    if scalar.text == "/" {
-        Ok(())
-    } else {
-        path(scalar, Code::Path)
-    }
-}
-
-/// Says whether the path is one of these or lies below one.
-pub(crate) fn is_below(path: &str, roots: &[&str]) -> bool {
-    roots.iter().any(|root| {
-        let rest = path.strip_prefix(root);
-        *root == "/" || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
-}
-
-fn mount_path(scalar: &Scalar<'_>) -> Told {
-    let text = &*scalar.text;
-    if text == "/" {
-        let message = "nothing may be mounted on the root itself";
-        return Err(Fault::new(Code::MountPath, message).help("use `rootfs`"));
-    }
-    path(scalar, Code::Path)?;
-    if is_below(text, &["/proc", "/sys", "/dev"]) && text != "/dev/shm" {
-        let message = format!("nothing may be mounted on `{}`", plain(text));
-        let help = "choose a path outside of /proc, /sys and /dev";
-        return Err(Fault::new(Code::MountPath, message).help(help));
-    }
-    Ok(())
-}
-
-fn file_path(scalar: &Scalar<'_>) -> Told {
-    path(scalar, Code::Path)?;
-    if is_below(&scalar.text, &["/proc", "/sys", "/dev"]) {
-        let message = format!("no file may be placed at `{}`", plain(&scalar.text));
-        let help = "choose a path outside of /proc, /sys and /dev";
-        return Err(Fault::new(Code::FilePath, message).help(help));
-    }
-    Ok(())
-}
-
-fn device_path(scalar: &Scalar<'_>) -> Told {
-    path(scalar, Code::Path)?;
-    let taken = ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd"];
-    if is_below(&scalar.text, &["/dev"]) && scalar.text != "/dev" && !is_below(&scalar.text, &taken)
-    {
-        return Ok(());
-    }
-    let message = format!("`{}` is not the path of a device", plain(&scalar.text));
-    Err(Fault::new(Code::Device, message).help("write a path below /dev, such as `/dev/fuse`"))
-}
-
-fn access(scalar: &Scalar<'_>) -> Told {
-    let text = &*scalar.text;
-    let known = !text.is_empty() && text.chars().all(|c| "rwm".contains(c));
-    let once = "rwm"
-        .chars()
-        .all(|letter| text.matches(letter).count() <= 1);
-    if known && once {
-        return Ok(());
-    }
-    let message = format!("`{}` is not an access to a device", plain(text));
-    Err(Fault::new(Code::Device, message).help("write `r`, `rw` or `rwm`"))
-}
-
-fn env_name(scalar: &Scalar<'_>) -> Told {
-    let text = &*scalar.text;
-    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let first = text.starts_with(|c: char| !c.is_ascii_digit());
-    if first && text.len() <= 256 && text.bytes().all(sane) {
-        return Ok(());
-    }
-    let message = format!("`{}` cannot be the name of a variable", plain(text));
-    Err(Fault::new(Code::EnvName, message).help("write for example `LOG_LEVEL`"))
-}
-
-fn sysctl_name(scalar: &Scalar<'_>) -> Told {
-    let text = &*scalar.text;
-    let part = |part: &str| {
-        let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        !part.is_empty() && part.bytes().all(sane)
-    };
-    let well_formed = text.len() <= 256 && text.split('.').all(part);
-    let own = text == "kernel.sem"
-        || ["kernel.shm", "kernel.msg", "fs.mqueue.", "net."]
-            .iter()
-            .any(|own| text.starts_with(own));
-    if well_formed && own {
-        return Ok(());
-    }
-    let message = format!(
-        "`{}` is not a kernel setting of the container's own",
-        plain(text)
-    );
-    let help = if text.contains('/') {
-        "write dots between the parts"
-    } else {
-        "kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.* and net.* can be set"
-    };
-    Err(Fault::new(Code::Sysctl, message).help(help))
-}
-
-fn sysctl_pattern(scalar: &Scalar<'_>) -> Told {
-    let text = &*scalar.text;
-    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let stem = text.strip_suffix('*').unwrap_or(text);
-    if !text.is_empty() && text.len() <= 256 && stem.bytes().all(sane) {
-        return Ok(());
-    }
-    let message = format!("`{}` is not a kernel setting", plain(text));
-    Err(Fault::new(Code::Sysctl, message).help("write for example `net.core.*`, in quotes"))
-}
-
-fn sysctl_value(scalar: &Scalar<'_>) -> Told {
-    let text = &*scalar.text;
-    let shown = |c: char| c == '\t' || (' '..='~').contains(&c);
-    if !text.is_empty() && text.len() <= 256 && text.chars().all(shown) {
-        return Ok(());
-    }
-    let message = format!("`{}` cannot be the value of a kernel setting", plain(text));
-    Err(Fault::new(Code::TextShape, message)
-        .help("write 1 to 256 printable characters on one line"))
-}
-
-fn capabilities(scalar: &Scalar<'_>, all: bool) -> Told {
-    if (all && scalar.text == "ALL") || capability::canonical(&scalar.text).is_some() {
-        return Ok(());
-    }
-    let upper = scalar.text.to_ascii_uppercase();
-    let upper = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    let help = match closest(upper, capability::NAMES.iter().copied()) {
-        _ if upper == "ALL" => "`ALL` can only be dropped; name each one that is needed".to_owned(),
-        Some(name) => format!("did you mean `{name}`?"),
-        None => "write a name as in capabilities(7), such as `NET_ADMIN`".to_owned(),
-    };
-    let message = format!("`{}` is not a capability", plain(&scalar.text));
-    Err(Fault::new(Code::Capability, message).help(help))
-}
-
-fn seccomp(scalar: &Scalar<'_>) -> Told {
-    match &*scalar.text {
-        "default" | "unconfined" => Ok(()),
-        text if text.starts_with('/') => path(scalar, Code::Path),
-        _ => one_of(scalar, &["default", "unconfined"])
-            .map_err(|fault| fault.note("or the absolute path of a profile")),
-    }
 }

@@ -93,7 +93,7 @@ impl<'a> Faults<'a> {
                 column: last.column,
                 end_column: last.end_column,
             };
-            let message = format!("{} more faults in this file", self.dropped);
+            let message = format!("{} more, not shown", self.dropped);
             self.list
                 .push(Fault::new(Code::TooMany, message).at(self.file, place));
         }

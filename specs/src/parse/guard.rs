@@ -6,21 +6,20 @@
 //! (anchors, tags, merge keys, odd keys and characters) is refused here. Work and memory
 //! are bounded by the caps, whatever the text is.
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
+use super::decode::number;
 use super::faults::{Fault, Faults};
+use super::meter::{Meter, Metered, SEPARATORS_MAX};
 use super::tree::{Entry, Node, Place, Scalar, Value};
 use crate::diagnostic::{Code, plain};
 
-/// Largest file, in bytes.
-pub const BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting.
 pub const DEPTH_MAX: usize = 32;
 /// Most keys and values in one file.
-pub const NODES_MAX: usize = 100_000;
+pub const NODES_MAX: usize = 50_000;
 /// Most documents in one file.
 pub const DOCUMENTS_MAX: usize = 64;
-
 /// What the guard made of a text.
 #[derive(Debug, Default)]
 pub(crate) struct Guarded<'a> {
@@ -30,104 +29,8 @@ pub(crate) struct Guarded<'a> {
     pub(crate) events: usize,
     /// Line on which reading ended early.
     pub(crate) stopped: Option<u32>,
-}
-
-/// Returns the text as a string if its size and its characters are in order.
-pub(crate) fn decode<'a>(bytes: &'a [u8], faults: &mut Faults<'_>) -> Option<&'a str> {
-    let start = Place {
-        line: 1,
-        column: 1,
-        end_column: 1,
-    };
-    if bytes.len() > BYTES_MAX {
-        let message = format!(
-            "the file has {} bytes; at most {BYTES_MAX} are read",
-            bytes.len()
-        );
-        let help = "put containers into files of their own, large contents into a volume";
-        faults.push(start, Fault::new(Code::TooLarge, message).help(help));
-        return None;
-    }
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(err) => {
-            let good = bytes.get(..err.valid_up_to()).unwrap_or_default();
-            let place = end_of(std::str::from_utf8(good).unwrap_or_default());
-            let message = "this byte is not UTF-8";
-            let help = "save the file as UTF-8 text";
-            faults.push(place, Fault::new(Code::NotUtf8, message).help(help));
-            return None;
-        }
-    };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (mut line, mut column) = (1, 1);
-    let before = faults.len();
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        let lone_return = character == '\r' && characters.peek() != Some(&'\n');
-        if lone_return || is_refused(character) {
-            let place = Place {
-                line,
-                column,
-                end_column: column + 1,
-            };
-            faults.push(place, refused(character));
-        }
-        if character == '\n' {
-            (line, column) = (line + 1, 1);
-        } else {
-            column += 1;
-        }
-        if faults.is_full() {
-            return None;
-        }
-    }
-    (faults.len() == before).then_some(text)
-}
-
-fn is_refused(character: char) -> bool {
-    match character {
-        '\n' | '\r' | '\t' => false,
-        '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => true,
-        _ => character.is_control(),
-    }
-}
-
-fn refused(character: char) -> Fault {
-    let message = format!(
-        "the character {} may not be in a file",
-        character.escape_unicode()
-    );
-    let help = match character {
-        '\u{feff}' => "a byte order mark belongs at the very beginning; remove it here".to_owned(),
-        '\r' => "end lines with a line feed".to_owned(),
-        '\0' => "remove it".to_owned(),
-        _ => format!(
-            "remove it, or write \"\\u{:04x}\" in double quotes",
-            u32::from(character)
-        ),
-    };
-    Fault::new(Code::Character, message).help(help)
-}
-
-/// Returns the place just after the text.
-fn end_of(text: &str) -> Place {
-    let line = text.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    let column = text
-        .rsplit('\n')
-        .next()
-        .map_or(0, |last| last.chars().count())
-        + 1;
-    let column = number(column);
-    Place {
-        line: number(line),
-        column,
-        end_column: column.saturating_add(1),
-    }
-}
-
-fn number(value: usize) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
+    /// It ended because of a cap.
+    pub(crate) capped: bool,
 }
 
 /// Reads the text's documents. Guarantee: at most [`NODES_MAX`] nodes are kept.
@@ -147,12 +50,24 @@ pub(crate) fn read<'a>(text: &'a str, faults: &mut Faults<'_>) -> Guarded<'a> {
         guard.out.stopped = Some(place.line);
         return guard.out;
     }
-    let mut parser = Parser::new_from_str(text);
-    guard.run(&mut parser, faults);
+    let meter = Meter::default();
+    let mut parser = Parser::new(Metered::new(text, meter.clone()));
+    guard.run(&mut parser, &meter, faults);
     while !guard.open.is_empty() {
         guard.close(None);
     }
     guard.out
+}
+
+fn too_many_nodes() -> Fault {
+    let message = format!("more than {NODES_MAX} keys and values in one file");
+    Fault::new(Code::TooManyNodes, message).help("put containers into files of their own")
+}
+
+fn too_many_separators() -> Fault {
+    let message = format!("more than {SEPARATORS_MAX} separators in one value");
+    let help = "write a large text as a block (`|`), a long list with one `- item` a line";
+    Fault::new(Code::TooManyNodes, message).help(help)
 }
 
 struct Guard<'a> {
@@ -169,11 +84,26 @@ enum Open<'a> {
 }
 
 impl<'a> Guard<'a> {
-    fn run(&mut self, parser: &mut Parser<'a, StrInput<'a>>, faults: &mut Faults<'_>) {
+    fn run(
+        &mut self,
+        parser: &mut Parser<'a, Metered<'a>>,
+        meter: &Meter,
+        faults: &mut Faults<'_>,
+    ) {
         let mut documents = 0;
         while let Some(next) = parser.next_event() {
             self.out.events += 1;
             let (event, span) = match next {
+                Ok((_, span)) if meter.is_over() => {
+                    let place = self.place(&span);
+                    self.over(place, faults);
+                    return;
+                }
+                Err(err) if meter.is_over() => {
+                    let place = self.point(&err);
+                    self.over(place, faults);
+                    return;
+                }
                 Ok(next) => next,
                 Err(err) => {
                     let place = self.point(&err);
@@ -182,6 +112,7 @@ impl<'a> Guard<'a> {
                     return;
                 }
             };
+            meter.reset();
             let place = self.place(&span);
             let told = match event {
                 Event::StreamEnd => return,
@@ -201,10 +132,21 @@ impl<'a> Guard<'a> {
             };
             if let Err(fault) = told {
                 self.out.stopped = Some(place.line);
+                self.out.capped = matches!(
+                    fault.code,
+                    Code::TooDeep | Code::TooManyNodes | Code::TooManyDocuments
+                );
                 faults.push(place, fault);
                 return;
             }
         }
+    }
+
+    /// Ends the reading because the parser held back too much.
+    fn over(&mut self, place: Place, faults: &mut Faults<'_>) {
+        self.out.stopped = Some(place.line);
+        self.out.capped = true;
+        faults.push(place, too_many_separators());
     }
 
     /// Takes one event of a document. An error ends the reading.
@@ -222,10 +164,7 @@ impl<'a> Guard<'a> {
             _ => self.nodes += 1,
         }
         if self.nodes > NODES_MAX {
-            return Err(Fault::new(
-                Code::TooManyNodes,
-                "more than 100000 keys and values in one file",
-            ));
+            return Err(too_many_nodes());
         }
         let (anchor, tag) = match &event {
             Event::Alias(_) => {

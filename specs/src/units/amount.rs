@@ -109,7 +109,7 @@ impl fmt::Display for Bytes {
             return f.write_str("0");
         }
         for (unit, scale) in SIZE_UNITS {
-            if self.0 % scale == 0 {
+            if self.0.is_multiple_of(scale) {
                 return write!(f, "{}{unit}", self.0 / scale);
             }
         }
@@ -201,7 +201,7 @@ impl fmt::Display for Millis {
             return f.write_str("0");
         }
         for (unit, scale) in TIME_UNITS {
-            if self.0 % scale == 0 {
+            if self.0.is_multiple_of(scale) {
                 return write!(f, "{}{unit}", self.0 / scale);
             }
         }

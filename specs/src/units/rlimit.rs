@@ -100,7 +100,7 @@ impl FromStr for Seconds {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let millis: Millis = text.parse()?;
-        if millis.0 % 1000 != 0 {
+        if !millis.0.is_multiple_of(1000) {
             return Err(UnitError::new(
                 "this limit counts whole seconds",
                 "write for example `30s`",
@@ -147,7 +147,7 @@ impl fmt::Display for Seconds {
 
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 % 1000 == 0 {
+        if self.0.is_multiple_of(1000) {
             Millis(self.0 / 1000).fmt(f)
         } else {
             write!(f, "{}us", self.0)

@@ -164,6 +164,7 @@ pub(crate) fn any(rng: &mut Rng, key: &Key, generation: u64) -> Desired {
                     source,
                     recursive: false,
                     propagation,
+                    beneath: None,
                 }
             },
         });

@@ -1,0 +1,143 @@
+//! Steps about supervisors.
+
+use std::os::fd::AsFd as _;
+
+use driver_api::{Deadline, Fact, Outcome, ProcessId, StepError};
+use shim_proto::message::{Ask, End, Report};
+use specs::desired::Desired;
+
+use super::Act;
+use crate::clients::{Told, refused};
+use crate::clock::{boot_ms, left_ms, wait_until};
+use crate::error::{During as _, retry, words};
+use crate::shim_client::{self, StartMode};
+use crate::{bundle, cgroup, launch, process};
+
+/// Longest wait for a shim to go by itself.
+const END_MS_MAX: u64 = 3000;
+
+impl Act<'_> {
+    pub(super) fn start_shim(&self, desired: &Desired) -> Result<Outcome, StepError> {
+        let launch = self.launch()?;
+        if !launch::is_of(launch, desired) {
+            return Err(StepError::Stale(format!(
+                "{} was made from something else",
+                self.leaf
+            )));
+        }
+        let directory = self.host.places.bundle(&self.mark);
+        match &self.peek.shim {
+            Fact::Known(_) => {
+                self.await_init()?;
+                return Ok(Outcome::AlreadyDone);
+            }
+            Fact::Unknown(gap) => return Err(retry(gap.what.clone(), gap.why.clone())),
+            Fact::Absent => {}
+        }
+        if let Fact::Known(_) = self.peek.init {
+            return Err(StepError::Stale(format!(
+                "{} has an init to be adopted",
+                self.leaf
+            )));
+        }
+        // Files, limits and the daemon's release may have changed since it was written.
+        let fresh = self.build(desired, launch.cgroups.clone(), launch.created_ms)?;
+        if fresh != *launch {
+            bundle::rewrite(&directory, &fresh)
+                .during(|| format!("write the launch description of {}", self.leaf))?;
+        }
+        self.start(StartMode::Launch)?;
+        self.await_init()
+    }
+
+    pub(super) fn adopt_init(&self) -> Result<Outcome, StepError> {
+        self.launch()?;
+        match &self.peek.shim {
+            Fact::Known(_) => return Ok(Outcome::AlreadyDone),
+            Fact::Unknown(gap) => return Err(retry(gap.what.clone(), gap.why.clone())),
+            Fact::Absent => {}
+        }
+        self.init()?;
+        self.start(StartMode::Adopt)?;
+        self.await_init()
+    }
+
+    fn start(&self, mode: StartMode) -> Result<(), StepError> {
+        let directory = self.host.places.bundle(&self.mark);
+        self.host.clients.forget(&self.mark);
+        self.host.with_parents(|| {
+            cgroup::create::create_shims(&self.host.layout)?;
+            let exe = self.host.shim.as_fd();
+            shim_client::start(exe, &self.mark, &directory, mode, self.deadline.at_ms)
+                .map_err(|err| retry(format!("start the shim of {}", self.leaf), words(&err)))
+        })
+    }
+
+    fn ask_report(&self) -> Told {
+        let directory = self.host.places.bundle(&self.mark);
+        self.host
+            .clients
+            .report(&self.mark, &directory, self.deadline, &self.host.wakes)
+    }
+
+    /// Waits until the init is ready, making it failed, or the deadline is near.
+    fn await_init(&self) -> Result<Outcome, StepError> {
+        let ready = wait_until(self.deadline, || match self.ask_report() {
+            Told::Report(report) => is_ready(&report),
+            // It is only just starting.
+            Told::Absent => Ok(false),
+            Told::Unknown(gap) => Err(retry(gap.what, gap.why)),
+        })?;
+        Ok(if ready {
+            Outcome::Done
+        } else {
+            Outcome::Started
+        })
+    }
+
+    pub(super) fn end_shim(&self) -> Result<Outcome, StepError> {
+        let id = match &self.peek.shim {
+            Fact::Absent => return Ok(Outcome::AlreadyDone),
+            Fact::Unknown(gap) => return Err(retry(gap.what.clone(), gap.why.clone())),
+            Fact::Known(id) => *id,
+        };
+        let directory = self.host.places.bundle(&self.mark);
+        let half = boot_ms() + (left_ms(self.deadline) / 2).min(END_MS_MAX);
+        let soft = Deadline { at_ms: half };
+        let clients = &self.host.clients;
+        let asked = clients.order(
+            &self.mark,
+            &directory,
+            Ask::End(End {}),
+            soft,
+            &self.host.wakes,
+        );
+        clients.forget(&self.mark);
+        // One that hangs, or does not understand, is ended all the same.
+        let gone = match asked {
+            Ok(()) => self.is_gone_by(id, soft)?,
+            Err(_) => false,
+        };
+        if !gone {
+            let what = || format!("end the shim of {}", self.leaf);
+            process::kill(id).during(what)?;
+            if !self.is_gone_by(id, self.deadline)? {
+                return Err(retry(what(), "it is still there after SIGKILL"));
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn is_gone_by(&self, id: ProcessId, deadline: Deadline) -> Result<bool, StepError> {
+        wait_until(deadline, || process::is_alive(id).map(|alive| !alive))
+            .during(|| format!("wait for the shim of {}", self.leaf))
+    }
+}
+
+/// Returns whether the init is ready, or why it will not be.
+fn is_ready(report: &Report) -> Result<bool, StepError> {
+    if let Some(failure) = &report.launch_failure {
+        return Err(refused(failure));
+    }
+    Ok(report.init.is_some_and(|init| init.ready))
+}

@@ -1,0 +1,5 @@
+//! The few system calls that no library wraps, for the root alone.
+
+pub(crate) mod errand;
+pub(crate) mod fsids;
+pub(crate) mod mount;

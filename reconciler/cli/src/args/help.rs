@@ -1,0 +1,101 @@
+//! What stands below the options in each command's help: examples and exit codes.
+
+macro_rules! order_help {
+    ($verb:literal) => {
+        concat!(
+            "Examples:\n  reconciler ",
+            $verb,
+            " web\n  reconciler ",
+            $verb,
+            " web worker --wait --timeout 30s\n\n",
+            "Doing it twice is the same as doing it once.\n\n",
+            "Exit codes: 0 done, 1 failed, 3 not settled in time (--wait), 4 no such name,\n",
+            "5 no daemon answers"
+        )
+    };
+}
+pub(super) use order_help;
+
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+   0  done
+   1  it failed, or a file is at fault
+   2  plan --exit-code: there is something to do
+   3  status: the container is not active, or was not in time
+   4  no container has this name
+   5  no daemon answers
+  64  the command line is wrong
+
+Examples:
+  reconciler validate web.yaml          what is wrong with a file, before anyone uses it
+  reconciler plan                       what would be done, and why
+  reconciler status -w                  what runs, as it changes
+  reconciler why web                    why it is not as it should be";
+
+pub(super) const STATUS_HELP: &str = "\
+Examples:
+  reconciler status
+  reconciler status web -o wide
+  reconciler status -l app=shop -w
+  reconciler status web --wait --timeout 30s && echo it runs
+
+CPU is processor time since the container was made. READY counts running processes.
+
+Exit codes, with NAME: 0 active (Running, Updating, Completed), 3 not active or not
+settled in time, 4 no such name. Without NAME: 0; with --wait 3 if one is not active.
+Always: 1 failed, 5 no daemon answers";
+
+pub(super) const LOGS_HELP: &str = "\
+Examples:
+  reconciler logs web
+  reconciler logs web/server -f --tail 20
+  reconciler logs worker --since 10m -t
+
+Control characters are printed visibly (\\x1b); --raw prints what was written, and is
+refused when a terminal reads.
+
+Exit codes: 0 done, 1 failed, 4 no such name, 5 no daemon answers";
+
+pub(super) const PLAN_HELP: &str = "\
+Examples:
+  reconciler plan                       what is not yet as the accepted specs say
+  reconciler plan web.yaml              what would happen if this file were put in place
+  reconciler plan . --exit-code         for CI: 0 nothing to do, 2 changes, 1 error
+
+Marks: + create, ~ live (same processes), ! process restarts, -/+ container made anew,
+- delete, * repair, x blocked
+
+Exit codes: 0 done, 1 failed or a file is refused, 2 there is something to do
+(--exit-code), 5 no daemon answers";
+
+pub(super) const VALIDATE_HELP: &str = "\
+Examples:
+  reconciler validate                   all of /etc/reconciler/specs.d
+  reconciler validate web.yaml specs/
+  git show :web.yaml | reconciler validate -
+  reconciler validate specs/ --config config.yaml     with the policy of a host
+  reconciler validate . -o json | jq '.diagnostics[].code'
+
+Exit codes: 0 nothing is wrong (warnings are allowed), 1 a file has an error or cannot
+be read";
+
+pub(super) const SYNC_HELP: &str = "\
+Examples:
+  reconciler sync
+  reconciler sync web --wait
+  reconciler sync --allow-deletes 40    let a held-back deletion of at most 40 go on
+
+Exit codes: 0 done, 1 failed or (--wait) a file is refused, 3 not settled in time
+(--wait), 4 no such name, 5 no daemon answers";
+
+pub(super) const RUN_HELP: &str = "\
+Examples:
+  reconciler run
+  reconciler run --specs ./examples/web --state-dir ./state --runtime-dir ./run \\
+      --log-dir ./log --socket ./run/reconciler.sock --instance demo
+
+TERM and INT end the daemon and leave every container running; the next start adopts
+them. HUP reads configuration and specs again. RECONCILER_LOG=debug tells more.
+
+Exit codes: 0 ended on a signal, 64 wrong command line, 70 a bug, 71 the system refused
+something, 75 another daemon has this state directory, 77 not root, 78 configuration";

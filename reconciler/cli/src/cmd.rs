@@ -1,0 +1,191 @@
+//! What each command does. A command asks, renders, writes, and returns an exit code.
+
+pub(crate) mod describe;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod follow;
+pub(crate) mod input;
+pub(crate) mod logs;
+pub(crate) mod order;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod sync;
+pub(crate) mod target;
+pub(crate) mod validate;
+pub(crate) mod version;
+pub(crate) mod wait;
+pub(crate) mod why;
+
+use std::io;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use reconciler_daemon::RunError;
+use serde::Serialize;
+use specs::id::Key;
+
+use crate::args::Format;
+use crate::client::{AskError, Client};
+use crate::out::{Out, OutError};
+use crate::render::Look;
+
+/// How a command ended; part of the contract with scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// As asked.
+    Done,
+    /// It failed, or a file is at fault.
+    Failed,
+    /// `plan --exit-code`: there is something to do.
+    Changes,
+    /// The container is not active, or was not in time.
+    NotActive,
+    /// No container has this name.
+    NoSuchName,
+    /// No daemon answers.
+    NoDaemon,
+    /// The command line is wrong.
+    Usage,
+    /// The daemon did not start, or had to end: its own code.
+    Daemon(u8),
+}
+
+impl Exit {
+    /// Returns the number that the shell sees.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Changes => 2,
+            Self::NotActive => 3,
+            Self::NoSuchName => 4,
+            Self::NoDaemon => 5,
+            Self::Usage => 64,
+            Self::Daemon(code) => code,
+        }
+    }
+}
+
+/// A command did not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The daemon gave no answer to use.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The daemon did not start, or had to end.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Standard output takes nothing.
+    #[error(transparent)]
+    Out(#[from] OutError),
+    /// A file or directory could not be read.
+    #[error("cannot read {path}", path = .0.display())]
+    Read(PathBuf, #[source] io::Error),
+    /// A file is longer than a spec may be.
+    #[error("{path} has more than {1} bytes", path = .0.display())]
+    TooLarge(PathBuf, u64),
+    /// A text is not what specs are written in.
+    #[error("{path} is not UTF-8 text", path = .0.display())]
+    NotText(PathBuf),
+    /// One line of a stream is none of the protocol.
+    #[error("a line of the daemon's answer is not understood")]
+    Line(#[source] serde_json::Error),
+    /// The daemon ended while it was waited for.
+    #[error("the daemon has ended, and with it the stream of its answers")]
+    Ended,
+    /// The daemon did not come to its first round within the time given.
+    #[error("the daemon is still starting")]
+    NotReady,
+    /// Nobody has heard of the container within the time given.
+    #[error("no container has the name `{0}`")]
+    NoSuchName(Key),
+    /// There is no such field and no such code; with what was perhaps meant.
+    #[error("there is no field and no code `{0}`")]
+    NothingToExplain(String, String),
+    /// The arguments fit no situation.
+    #[error("{0}")]
+    Usage(&'static str),
+}
+
+impl Failure {
+    /// Returns the exit code that stands for this.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Ask(AskError::NoDaemon(..)) => Exit::NoDaemon,
+            Self::Ask(err) if err.is_unknown_name() => Exit::NoSuchName,
+            Self::NoSuchName(_) => Exit::NoSuchName,
+            Self::NotReady => Exit::NotActive,
+            Self::Run(err) => Exit::Daemon(err.exit_code()),
+            Self::Usage(_) => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// Returns what a person can do about it.
+    pub(crate) fn help(&self) -> Option<String> {
+        match self {
+            Self::Ask(err) => err.help(),
+            Self::NothingToExplain(_, help) => Some(help.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// What a command works with.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Standard output.
+    pub(crate) out: Out,
+    /// The daemon's socket.
+    pub(crate) socket: PathBuf,
+    /// A person watches: long work may show that it goes on.
+    pub(crate) shows_progress: bool,
+}
+
+impl Session {
+    /// Returns a client of the daemon's socket.
+    ///
+    /// # Errors
+    /// When the process may not have another event queue.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::new(&self.socket)?)
+    }
+
+    /// Returns what a rendering depends on, at this moment.
+    pub(crate) fn look(&self) -> Look {
+        Look {
+            paint: self.out.paint,
+            now_ms: now_ms(),
+            zone: TimeZone::system(),
+        }
+    }
+
+    /// Writes an answer: the rendering for people, or the value itself.
+    ///
+    /// # Errors
+    /// When standard output takes nothing.
+    pub(crate) fn print<T: Serialize>(
+        &mut self,
+        format: Format,
+        value: &T,
+        render: impl FnOnce(&T, &Look) -> String,
+    ) -> Result<(), Failure> {
+        match format {
+            Format::Text => {
+                let text = render(value, &self.look());
+                self.out.text(&text)?;
+            }
+            Format::Json => self.out.json(value)?,
+            Format::Yaml => self.out.yaml(value)?,
+        }
+        Ok(())
+    }
+}
+
+/// Returns the wall clock, milliseconds since the epoch.
+pub(crate) fn now_ms() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}

@@ -1,0 +1,33 @@
+//! `reconciler start`, `stop`, `restart`, `suspend`, `resume`.
+
+use reconciler_daemon::api::wire::Done;
+use specs::id::Key;
+
+use super::wait::{self, Goal};
+use super::{Exit, Failure, Session};
+use crate::args::OrderArgs;
+use crate::render::escape;
+
+/// Gives an order for each container, and with `--wait` waits until it is carried out.
+///
+/// # Errors
+/// When the daemon refuses an order; those before it were given.
+pub(crate) fn order(session: &mut Session, verb: &str, args: &OrderArgs) -> Result<Exit, Failure> {
+    let client = session.client()?;
+    for name in &args.names {
+        let done: Done = client.post(&format!("/containers/{name}/{verb}"), &())?;
+        session.out.line(&escape::line(&done.message))?;
+    }
+    session.out.flush()?;
+    if !args.wait.wait {
+        return Ok(Exit::Done);
+    }
+    let wanted = |key: &Key| args.names.contains(key);
+    let goal = Goal {
+        wanted: &wanted,
+        names: &args.names,
+        after_order: true,
+    };
+    let found = wait::wait(session, &client, &goal, args.wait.timeout.0)?;
+    Ok(wait::report(session, &found)?.unwrap_or(Exit::Done))
+}

@@ -1,0 +1,343 @@
+//! From what all sources say to what is written: who holds which name, what is new, what is
+//! refused. Pure; the keeper commits and then applies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use specs::config::Config;
+use specs::desired::{Desired, IdRange};
+use specs::diagnostic::plain;
+use specs::id::{Digest, Generation, Key};
+use specs::resolve;
+use specs::spec::Spec;
+use store::model::{Accepted, Override, Source};
+
+use crate::contest::{self, Claim, Holder, Lost};
+use crate::ledger::{self, Basis, Ledger};
+use crate::overrides;
+use crate::reading::{Contents, Document, Reading, Readout, Refusal};
+
+/// What each source said last; `Err` while nothing can be said.
+pub(crate) type Said = BTreeMap<PathBuf, Result<Contents, String>>;
+
+/// What accepting rests on.
+pub(crate) struct Desk<'a> {
+    /// Intent so far.
+    pub(crate) ledger: &'a Ledger,
+    /// Pools and defaults.
+    pub(crate) config: &'a Config,
+    /// Last generation of a key in history, or on the host.
+    pub(crate) last_generation: &'a dyn Fn(&Key) -> Generation,
+    /// Ranges seen on running containers that the store does not know.
+    pub(crate) found_ranges: &'a BTreeMap<Key, IdRange>,
+    /// Wall clock.
+    pub(crate) now_ms: u64,
+}
+
+/// One key to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct Acceptance {
+    /// Which.
+    pub(crate) key: Key,
+    /// What is stored.
+    pub(crate) accepted: Accepted,
+    /// When the age begins, milliseconds since the epoch.
+    pub(crate) first_accepted_ms: u64,
+    /// The spec.
+    pub(crate) spec: Spec,
+    /// The profile it names.
+    pub(crate) seccomp: Option<String>,
+    /// Resolved.
+    pub(crate) desired: Arc<Desired>,
+    /// A range to be given out with it.
+    pub(crate) range: Option<IdRange>,
+    /// An order that ends or changes with it.
+    pub(crate) order: Option<Option<Override>>,
+    /// Only its place changed: no new generation, and nothing to write.
+    pub(crate) moved_only: bool,
+}
+
+/// One round's outcome.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    /// By file: written together or not at all.
+    pub(crate) files: BTreeMap<String, Vec<Acceptance>>,
+    /// Refused files.
+    pub(crate) refused: BTreeMap<String, Refusal>,
+    /// Names that other files tried to claim, and which: for their holders to be told.
+    pub(crate) contested: BTreeMap<Key, String>,
+}
+
+/// Decides one round.
+pub(crate) fn decide(desk: &Desk<'_>, said: &Said) -> Round {
+    let mut round = Round::default();
+    let readings = readings(said);
+    let mut claims: BTreeMap<Key, BTreeSet<Claim>> = BTreeMap::new();
+    for reading in readings.values() {
+        match &reading.outcome {
+            // Policy that changed is for new texts only.
+            Err(refusal) if stands(desk.ledger, refusal) => {}
+            Err(refusal) => {
+                round.refused.insert(reading.path.clone(), refusal.clone());
+            }
+            Ok(documents) => {
+                for document in documents {
+                    let claim = Claim {
+                        path: reading.path.clone(),
+                        line: document.line,
+                    };
+                    let name = document.spec.metadata.name.clone();
+                    claims.entry(name).or_default().insert(claim);
+                }
+            }
+        }
+    }
+    let outcome = contest::decide(&claims, &|key| holder(desk.ledger, said, key));
+    for (path, lost) in outcome.losers {
+        round.contested.insert(lost.key.clone(), path.clone());
+        let names = readings
+            .get(path.as_str())
+            .map(|reading| names(reading))
+            .unwrap_or_default();
+        round
+            .refused
+            .insert(path.clone(), loser(&path, &lost, names));
+    }
+    let mut taken = desk.ledger.ranges.clone();
+    for (key, range) in desk.found_ranges {
+        taken.entry(key.clone()).or_insert(*range);
+    }
+    for (path, reading) in readings {
+        if let Ok(documents) = &reading.outcome
+            && !round.refused.contains_key(path)
+        {
+            take_file(desk, reading, documents, &mut taken, &mut round);
+        }
+    }
+    round
+}
+
+/// Returns every text that stands, also the earlier one of a file that settles.
+fn readings(said: &Said) -> BTreeMap<&str, &Reading> {
+    let files = said.values().filter_map(|contents| contents.as_ref().ok());
+    files
+        .flat_map(|contents| &contents.files)
+        .filter_map(|(path, readout)| match readout {
+            Readout::Says(reading) | Readout::Settling(Some(reading)) => {
+                Some((path.as_str(), &**reading))
+            }
+            Readout::Settling(None) => None,
+        })
+        .collect()
+}
+
+fn stands(ledger: &Ledger, refusal: &Refusal) -> bool {
+    let accepted = |(key, digest): &(Key, Digest)| {
+        let entry = ledger.entries.get(key).filter(|entry| !entry.head.deleted);
+        entry.is_some_and(|entry| entry.head.accepted.digest == *digest)
+    };
+    !refusal.sound.is_empty() && refusal.sound.iter().all(accepted)
+}
+
+fn names(reading: &Reading) -> Vec<Key> {
+    match &reading.outcome {
+        Ok(documents) => documents
+            .iter()
+            .map(|one| one.spec.metadata.name.clone())
+            .collect(),
+        Err(refusal) => refusal.names.clone(),
+    }
+}
+
+/// Returns who holds a name: only a holder that is known to have let go lets another in.
+fn holder(ledger: &Ledger, said: &Said, key: &Key) -> Holder {
+    if let Some(why) = ledger.unresolved.get(key) {
+        return Holder::Elsewhere(format!("an accepted spec that cannot be resolved ({why})"));
+    }
+    let Some(entry) = ledger.entries.get(key).filter(|entry| !entry.head.deleted) else {
+        return Holder::Nobody;
+    };
+    let Source::File { path, .. } = &entry.head.accepted.source else {
+        return Holder::Elsewhere("a spec applied over the socket".into());
+    };
+    let Some(contents) = Path::new(path).parent().and_then(|source| said.get(source)) else {
+        // Its directory is no source any more.
+        return Holder::Nobody;
+    };
+    match contents {
+        Err(_) => Holder::Elsewhere(format!("{path}, in a directory that says nothing now")),
+        Ok(contents) => match contents.files.get(path) {
+            None if contents.complete => Holder::Nobody,
+            None => Holder::File(path.clone()),
+            Some(readout) if may_hold(readout, key) => Holder::File(path.clone()),
+            Some(_) => Holder::Nobody,
+        },
+    }
+}
+
+/// Returns whether a file may hold a name: it does, or nobody can tell.
+pub(crate) fn may_hold(readout: &Readout, key: &Key) -> bool {
+    match readout {
+        Readout::Settling(None) => true,
+        Readout::Settling(Some(reading)) | Readout::Says(reading) => match &reading.outcome {
+            Err(_) => true,
+            Ok(documents) => documents.iter().any(|one| one.spec.metadata.name == *key),
+        },
+    }
+}
+
+fn loser(path: &str, lost: &Lost, names: Vec<Key>) -> Refusal {
+    let place = format!("{path}:{}", lost.line);
+    let why = format!(
+        "the name {} is held by {}, which stays as it is; give this container another name, or \
+         remove one of the two",
+        lost.key,
+        plain(&lost.to)
+    );
+    Refusal::plain(&place, &why, names)
+}
+
+fn take_file(
+    desk: &Desk<'_>,
+    reading: &Reading,
+    documents: &[Document],
+    taken: &mut BTreeMap<Key, IdRange>,
+    round: &mut Round,
+) {
+    let before = taken.clone();
+    let mut acceptances = Vec::new();
+    for document in documents {
+        let key = &document.spec.metadata.name;
+        if is_expired(desk, key, document.digest) {
+            continue;
+        }
+        match acceptance(desk, reading, document, taken) {
+            Ok(Some(acceptance)) => acceptances.push(acceptance),
+            Ok(None) => {}
+            Err(refusal) => {
+                // Whole or not at all: what it was to be given goes back.
+                *taken = before;
+                round.refused.insert(reading.path.clone(), refusal);
+                return;
+            }
+        }
+    }
+    if !acceptances.is_empty() {
+        round.files.insert(reading.path.clone(), acceptances);
+    }
+}
+
+/// A container that was deleted for its age is not made again from the same text.
+fn is_expired(desk: &Desk<'_>, key: &Key, digest: Digest) -> bool {
+    desk.ledger.entries.get(key).is_some_and(|entry| {
+        let expires =
+            reconciler_core::policy::expires_ms(&entry.desired, entry.head.first_accepted_ms);
+        entry.head.deleted
+            && entry.head.accepted.digest == digest
+            && expires.is_some_and(|at| at <= desk.now_ms)
+    })
+}
+
+fn acceptance(
+    desk: &Desk<'_>,
+    reading: &Reading,
+    document: &Document,
+    taken: &mut BTreeMap<Key, IdRange>,
+) -> Result<Option<Acceptance>, Refusal> {
+    let key = &document.spec.metadata.name;
+    let standing = desk
+        .ledger
+        .entries
+        .get(key)
+        .filter(|entry| !entry.head.deleted);
+    let source = Source::File {
+        path: reading.path.clone(),
+        line: document.line,
+        uid: reading.owner,
+    };
+    let equal = standing.is_some_and(|entry| entry.head.accepted.digest == document.digest);
+    let same_place = standing.is_some_and(|entry| entry.head.accepted.source == source);
+    if equal && same_place {
+        return Ok(None);
+    }
+    let generation = match standing {
+        Some(entry) if equal => entry.head.accepted.generation,
+        _ => (desk.last_generation)(key).next(),
+    };
+    let order = desk.ledger.orders.get(key);
+    let ended = order
+        .filter(|_| !equal)
+        .and_then(|order| overrides::after_edit(order, ledger::own(&document.spec)));
+    let order = match &ended {
+        Some(next) => next.as_ref(),
+        None => order,
+    };
+    let (range, given) = range(desk, document, taken)
+        .map_err(|why| Refusal::plain(&reading.path, &why, names(reading)))?;
+    let seccomp = match standing {
+        // An equal text keeps the profile it was accepted with.
+        Some(entry) if equal => entry.seccomp.clone(),
+        _ => document.seccomp.clone(),
+    };
+    let basis = Basis {
+        source: &source,
+        order,
+        range,
+        seccomp: seccomp.as_deref(),
+        generation,
+    };
+    let desired = ledger::resolved(&document.spec, basis, desk.config)
+        .map_err(|found| Refusal::of(&found, "", names(reading)))?;
+    let at_ms = standing
+        .filter(|_| equal)
+        .map_or(desk.now_ms, |old| old.head.accepted.at_ms);
+    Ok(Some(Acceptance {
+        key: key.clone(),
+        accepted: Accepted {
+            generation,
+            spec_json: document.json.clone(),
+            digest: document.digest,
+            source,
+            at_ms,
+        },
+        first_accepted_ms: standing.map_or(desk.now_ms, |entry| entry.head.first_accepted_ms),
+        spec: document.spec.clone(),
+        seccomp,
+        desired: Arc::new(desired),
+        range: given,
+        order: ended,
+        moved_only: equal,
+    }))
+}
+
+type Given = (Option<IdRange>, Option<IdRange>);
+
+/// Returns the range of a container, and once more if it has to be written down.
+fn range(
+    desk: &Desk<'_>,
+    document: &Document,
+    taken: &mut BTreeMap<Key, IdRange>,
+) -> Result<Given, String> {
+    let key = &document.spec.metadata.name;
+    if !resolve::needs_id_range(&document.spec) {
+        return Ok((None, None));
+    }
+    if let Some(held) = desk.ledger.ranges.get(key) {
+        return Ok((Some(*held), None));
+    }
+    if let Some(found) = taken.get(key) {
+        return Ok((Some(*found), Some(*found)));
+    }
+    let pools = &desk.config.pools;
+    let free = ledger::free_range(&pools.ids, pools.ids_per_container, taken.values());
+    let Some(range) = free else {
+        return Err(format!(
+            "no range of ids is free for {key}: all of `pools.ids` is held by {} names; enlarge \
+             the pool in the config, or remove containers with persistent roots or volumes",
+            taken.len()
+        ));
+    };
+    taken.insert(key.clone(), range);
+    Ok((Some(range), Some(range)))
+}

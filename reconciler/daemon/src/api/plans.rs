@@ -1,0 +1,131 @@
+//! Previews: what would be done, from a look at the host that is made for it. Writes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::{Extension, Json};
+use driver_api::{Deadline, Scope};
+use reconciler_core::io::{Intent, Wanted};
+use reconciler_core::plan::{Hold, Plan, PlanPolicy, plan as plan_for};
+use specs::desired::Desired;
+use specs::id::{Generation, Incarnation, Key};
+use specs::status::{ConditionKind, Status, Truth};
+
+use super::auth::Peer;
+use super::routes::{Answer, App, blocking, body};
+use super::views;
+use super::wire::{PlanAsk, PlanView, RefusedFile};
+use crate::clock;
+use crate::keeper::Note;
+
+/// Time for a look at one container.
+const LOOK_MS: u64 = 5_000;
+
+type Standing = (Option<Arc<Desired>>, Arc<Desired>);
+
+/// `POST /plan`.
+pub(super) async fn plan(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    ask: Body,
+) -> Answer<PlanView> {
+    let ask: PlanAsk = body(ask).await?;
+    let preview = app
+        .keep(|reply| Note::Preview(ask.files, peer.uid, reply))
+        .await?;
+    let mut view = PlanView {
+        containers: Vec::new(),
+        kept: 0,
+        refused: preview
+            .refused
+            .into_iter()
+            .map(|(path, refusal)| RefusedFile {
+                path,
+                diagnostics: refusal.diagnostics,
+                rendered: refusal.rendered,
+            })
+            .collect(),
+    };
+    let names: Vec<Key> = preview.containers.keys().cloned().collect();
+    let next = app
+        .ask(move |machine| next_incarnations(machine, &names))
+        .await?;
+    for (key, standing) in preview.containers {
+        let (looker, looked) = (Arc::clone(&app), key.clone());
+        let status = app.board.one(&key);
+        let incarnation = next.get(&key).copied().unwrap_or_default();
+        let of = standing.clone();
+        let plan = blocking(move || fresh(&looker, &looked, &of, status.as_ref(), incarnation));
+        let plan = plan.await?;
+        let shown = views::plan(&key, standing.0.as_deref(), &standing.1, Some(&plan));
+        let nothing = plan.is_settled() && shown.fields.is_empty() && standing.0.is_some();
+        if nothing {
+            view.kept += 1;
+        } else {
+            view.containers.push(shown);
+        }
+    }
+    Ok(Json(view))
+}
+
+/// Returns a name for the life that would be next; for display.
+fn next_incarnations(
+    machine: &reconciler_core::machine::Machine,
+    names: &[Key],
+) -> BTreeMap<Key, Incarnation> {
+    let newest = |key: &Key| {
+        let observed = machine.observed(key)?;
+        observed
+            .lives
+            .keys()
+            .max()
+            .map(|incarnation| incarnation.next())
+    };
+    let named = names
+        .iter()
+        .map(|key| (key.clone(), newest(key).unwrap_or(Incarnation(1))));
+    named.collect()
+}
+
+/// Looks, then plans.
+fn fresh(
+    app: &App,
+    key: &Key,
+    (old, new): &Standing,
+    status: Option<&Status>,
+    next_incarnation: Incarnation,
+) -> Plan {
+    let deadline = Deadline {
+        at_ms: clock::boot_ms().saturating_add(LOOK_MS),
+    };
+    let mut observed = app.driver.observe(&Scope::Container(key.clone()), deadline);
+    let complete = observed.complete;
+    let of_key = observed.containers.remove(key).unwrap_or_default();
+    let intent = Intent::Present(Box::new(Wanted {
+        desired: Arc::clone(new),
+        refusal: None,
+        override_note: None,
+    }));
+    let policy = PlanPolicy {
+        mode: app.seen().mode,
+        next_incarnation,
+        settled: status.map(settled).unwrap_or_default(),
+        former: old.clone(),
+        hold: Hold::default(),
+    };
+    plan_for(key, &intent, &of_key, complete, &policy)
+}
+
+fn settled(status: &Status) -> Generation {
+    let is_settled = status
+        .conditions
+        .iter()
+        .any(|one| one.kind == ConditionKind::Settled && one.status == Truth::True);
+    if is_settled {
+        status.observed_generation
+    } else {
+        Generation(0)
+    }
+}

@@ -1,0 +1,67 @@
+//! The one place that names the Linux driver.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use driver_api::{Driver, Wake};
+use driver_linux::{CheckResult, HostOptions, LinuxHost, OpenError};
+use specs::id::Key;
+
+use crate::api::wire::Check;
+use crate::options::{Assembly, Settings};
+
+/// The host as the shell needs it.
+pub(crate) struct Host {
+    /// The two verbs.
+    pub(crate) driver: Arc<dyn Driver>,
+    /// What it can do; blocks.
+    pub(crate) doctor: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
+    /// Where a container's logs are.
+    pub(crate) log_directory: Arc<dyn Fn(&Key) -> PathBuf + Send + Sync>,
+}
+
+/// Opens the host.
+///
+/// # Errors
+/// When the kernel or a directory refuses.
+pub(crate) fn open(
+    settings: &Settings,
+    wake: Arc<dyn Fn(Wake) + Send + Sync>,
+) -> Result<Host, OpenError> {
+    // The driver's word for it is the number that goes over the wire to the supervisor.
+    let assembly: i32 = match settings.assembly {
+        Assembly::Auto => 0,
+        Assembly::Detached => 1,
+        Assembly::Classic => 2,
+    };
+    let options = HostOptions {
+        instance: settings.instance.clone(),
+        runtime_dir: settings.runtime.clone(),
+        state_dir: settings.state.clone(),
+        log_dir: settings.logs.clone(),
+        cgroup_parent: settings.cgroup_parent.clone(),
+        shim_exe: settings.shim.clone(),
+        assembly: assembly.try_into().unwrap_or_default(),
+    };
+    let host = Arc::new(LinuxHost::open(options, wake)?);
+    let (doctor, logs) = (Arc::clone(&host), Arc::clone(&host));
+    Ok(Host {
+        driver: host,
+        doctor: Arc::new(move || doctor.doctor().into_iter().map(check).collect()),
+        log_directory: Arc::new(move |key| logs.log_directory(key)),
+    })
+}
+
+fn check(check: driver_linux::Check) -> Check {
+    let result = match check.result {
+        CheckResult::Ok => "ok",
+        CheckResult::Fallback => "fallback",
+        CheckResult::Missing => "missing",
+    };
+    Check {
+        name: check.name,
+        result: result.into(),
+        detail: check.detail,
+        remedy: check.remedy,
+    }
+}

@@ -1,0 +1,198 @@
+//! What `run` was told, and what the config says where it was told nothing.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use specs::config::{self, Config};
+use specs::diagnostic;
+use specs::id::{Instance, LabelError};
+
+/// Where the config is looked for when nothing is said.
+const CONFIG: &str = "/etc/reconciler/config.yaml";
+/// Largest config, in bytes.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Name of a daemon when nothing is said.
+const INSTANCE: &str = "main";
+
+/// What `run` is told. What is `None` or empty is the config's to say, then the default's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Directories watched for specs.
+    pub specs: Vec<PathBuf>,
+    /// The config; given here it must be there.
+    pub config: Option<PathBuf>,
+    /// Where the store, upper layers and volumes live.
+    pub state_dir: Option<PathBuf>,
+    /// Where sockets and adoption handles live; gone at reboot.
+    pub runtime_dir: Option<PathBuf>,
+    /// Where output is kept.
+    pub log_dir: Option<PathBuf>,
+    /// The daemon's own socket.
+    pub socket: Option<PathBuf>,
+    /// Cgroup below which containers live.
+    pub cgroup_parent: Option<String>,
+    /// Name of the daemon; part of every mark.
+    pub instance: Option<String>,
+    /// The supervisor's binary; without it `reconciler-shim` beside this program.
+    pub shim: Option<PathBuf>,
+    /// How roots are put together.
+    pub assembly: Assembly,
+}
+
+/// How roots are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Assembly {
+    /// As the kernel can.
+    #[default]
+    Auto,
+    /// As a detached mount tree.
+    Detached,
+    /// In a private mount namespace.
+    Classic,
+}
+
+/// Everything decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) specs: Vec<PathBuf>,
+    pub(crate) state: PathBuf,
+    pub(crate) runtime: PathBuf,
+    pub(crate) logs: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) cgroup_parent: Option<String>,
+    pub(crate) instance: Instance,
+    pub(crate) shim: PathBuf,
+    pub(crate) assembly: Assembly,
+}
+
+/// Options or a config that nothing can be begun with.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// The config cannot be read.
+    #[error("read the config {}", .0.display())]
+    Read(PathBuf, #[source] io::Error),
+    /// Others than root may write what decides about their rights.
+    #[error("the config {} {why}; it decides who may do what", .path.display())]
+    Owner {
+        /// The config.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The config is wrong; the text shows where, with carets.
+    #[error("the config is wrong\n{0}")]
+    Config(String),
+    /// A name that is none.
+    #[error("the instance name")]
+    Instance(#[source] LabelError),
+    /// A path cannot be made absolute.
+    #[error("the path {}", .0.display())]
+    Path(PathBuf, #[source] io::Error),
+    /// There is no supervisor.
+    #[error("there is no supervisor at {}; say where it is with --shim", .0.display())]
+    NoShim(PathBuf),
+}
+
+impl RunOptions {
+    /// Reads the config and fills in what was not said. Makes and changes nothing.
+    pub(crate) fn settle(&self) -> Result<Settings, OptionsError> {
+        let config = match &self.config {
+            Some(path) => load(path)?
+                .ok_or_else(|| OptionsError::Read(path.clone(), io::ErrorKind::NotFound.into()))?,
+            None => load(Path::new(CONFIG))?.unwrap_or_default(),
+        };
+        let paths = &config.paths;
+        let pick = |said: &Option<PathBuf>, else_: &str| {
+            absolute(said.as_deref().unwrap_or_else(|| Path::new(else_)))
+        };
+        let specs = match self.specs.is_empty() {
+            false => self.specs.iter().map(|path| absolute(path)).collect(),
+            true => paths
+                .specs
+                .iter()
+                .map(|path| absolute(Path::new(path)))
+                .collect(),
+        };
+        let specs: Result<Vec<PathBuf>, OptionsError> = specs;
+        let mut specs = specs?;
+        specs.sort();
+        specs.dedup();
+        let instance = match &self.instance {
+            Some(name) => Instance::new(name.as_str()).map_err(OptionsError::Instance)?,
+            None => match &config.instance {
+                Some(instance) => instance.clone(),
+                None => Instance::new(INSTANCE).map_err(OptionsError::Instance)?,
+            },
+        };
+        let settings = Settings {
+            specs,
+            state: pick(&self.state_dir, &paths.state)?,
+            runtime: pick(&self.runtime_dir, &paths.runtime)?,
+            logs: pick(&self.log_dir, &paths.logs)?,
+            socket: pick(&self.socket, &paths.socket)?,
+            cgroup_parent: self
+                .cgroup_parent
+                .clone()
+                .or_else(|| config.cgroup_parent.clone()),
+            instance,
+            shim: self.find_shim()?,
+            assembly: self.assembly,
+            config,
+        };
+        Ok(settings)
+    }
+
+    fn find_shim(&self) -> Result<PathBuf, OptionsError> {
+        let shim = match &self.shim {
+            Some(said) => absolute(said)?,
+            None => {
+                let own = std::env::current_exe();
+                let own = own.map_err(|err| OptionsError::Path("/proc/self/exe".into(), err))?;
+                own.with_file_name("reconciler-shim")
+            }
+        };
+        if shim.is_file() {
+            Ok(shim)
+        } else {
+            Err(OptionsError::NoShim(shim))
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, OptionsError> {
+    std::path::absolute(path).map_err(|err| OptionsError::Path(path.to_owned(), err))
+}
+
+/// Reads a config, `None` if there is none.
+fn load(path: &Path) -> Result<Option<Config>, OptionsError> {
+    let failed = |err: rustix::io::Errno| OptionsError::Read(path.to_owned(), err.into());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        file => file.map_err(failed)?,
+    };
+    let stat = rustix::fs::fstat(&file).map_err(failed)?;
+    let refuse = |why| {
+        let path = path.to_owned();
+        Err(OptionsError::Owner { path, why })
+    };
+    if stat.st_uid != 0 {
+        return refuse("does not belong to root");
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return refuse("may be written by others than root");
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::from(file)
+        .take(CONFIG_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|err| OptionsError::Read(path.to_owned(), err))?;
+    let name = path.to_string_lossy();
+    let parsed = config::parse_config(&name, &bytes);
+    parsed.map(Some).map_err(|found| {
+        let text = String::from_utf8_lossy(&bytes);
+        OptionsError::Config(diagnostic::render(&found, &text, false))
+    })
+}

@@ -1,0 +1,76 @@
+//! Debian packages that a task needs.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// A program and the package that brings it.
+pub(crate) struct Package {
+    /// A file that is there once the package is.
+    pub(crate) file: &'static str,
+    /// Name of the package.
+    pub(crate) name: &'static str,
+    /// What it is for.
+    pub(crate) purpose: &'static str,
+}
+
+/// The small root file system of the examples and tests.
+pub(crate) const BUSYBOX: Package = Package {
+    file: "/bin/busybox",
+    name: "busybox-static",
+    purpose: "the containers' root",
+};
+/// Loop images for the power-cut tests of the store.
+pub(crate) const E2FSPROGS: Package = Package {
+    file: "/sbin/mkfs.ext4",
+    name: "e2fsprogs",
+    purpose: "the store's power-cut tests",
+};
+/// Checkouts under the watcher.
+pub(crate) const GIT: Package = Package {
+    file: "/usr/bin/git",
+    name: "git",
+    purpose: "tests of specs synced from Git",
+};
+/// The leak oracle's look at packet filters.
+pub(crate) const NFTABLES: Package = Package {
+    file: "/usr/sbin/nft",
+    name: "nftables",
+    purpose: "the leak oracle's packet filters",
+};
+
+/// Installs what is missing, and says so.
+pub(crate) fn install(packages: &[Package]) -> Result<()> {
+    let missing: Vec<&Package> = packages
+        .iter()
+        .filter(|package| !Path::new(package.file).exists())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for package in &missing {
+        crate::say(&format!(
+            "installing Debian package {} ({})",
+            package.name, package.purpose
+        ));
+    }
+    let apt = |arguments: &[&str]| -> Result<()> {
+        let output = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .output()
+            .context("run apt-get; install the packages named above by hand")?;
+        ensure!(
+            output.status.success(),
+            "apt-get {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(())
+    };
+    apt(&["update", "-q"])?;
+    let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
+    arguments.extend(missing.iter().map(|package| package.name));
+    apt(&arguments)
+}
