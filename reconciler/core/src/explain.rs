@@ -257,3 +257,8 @@ pub(crate) fn limit_impossible(field: &str) -> String {
 pub(crate) fn limit_unenforced(field: &str) -> String {
     format!("{field} is not limited: this host has no control for it")
 }
+
+/// Returns that the upper layer of a living container was taken away on the host.
+pub(crate) fn upper_lost() -> String {
+    "its upper layer was removed on the host; it runs on, and what it writes is lost".into()
+}

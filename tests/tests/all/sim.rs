@@ -10,6 +10,7 @@
 
 mod daemon;
 mod laws;
+mod mutants;
 mod planner;
 mod wanted;
 

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use driver_api::{Action, Cgroup, Expect, Fact, Init, Life, Precondition, ProcessObserved};
 use driver_api::{ProcessState, files_mark};
-use specs::desired::{Desired, Network, Run};
+use specs::desired::{Desired, Network, Run, Writable};
 use specs::id::{Generation, Incarnation, ProcessName};
 
 use super::end::stop_process;
@@ -82,6 +82,11 @@ impl Keep<'_> {
     fn all(&mut self) -> Vec<Stage> {
         let mut parts = Parts::default();
         self.cgroup(&mut parts);
+        let own = self.desired.container.rootfs.writable == Writable::Ephemeral;
+        if own && matches!(self.life.root, Fact::Absent | Fact::Known(false)) {
+            // Nothing can be put under a mounted root; ending a healthy container is worse.
+            self.plan.notes.push(Note(explain::upper_lost()));
+        }
         let ready = self.life.init.known().is_some_and(|init: &Init| init.ready);
         match &self.life.shim {
             Fact::Absent => {

@@ -127,6 +127,16 @@ fn what_was_mounted_over_is_told_and_left_alone() {
     assert_eq!(plan.notes.len(), 1, "{:?}", plan.notes);
 }
 
+#[test]
+fn an_upper_layer_that_was_taken_away_is_told_and_nobody_is_ended_for_it() {
+    let desired = server();
+    let mut life = settled(&desired);
+    life.root = Fact::Absent;
+    let plan = plan_one(&wanted(&desired), life);
+    assert!(plan.is_settled());
+    assert_eq!(plan.notes.len(), 1);
+}
+
 /// Every fact of a life made unknown, one at a time.
 fn with_gaps(life: &Life) -> Vec<(&'static str, Life)> {
     let with = |hand: &dyn Fn(&mut Life)| {

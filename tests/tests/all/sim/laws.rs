@@ -1,5 +1,6 @@
 //! Laws of the machine, each in a world where only what the law is about goes wrong.
 
+use driver_api::{Deadline, Driver, Scope, StepError};
 use driver_sim::{Chances, Hand, Ratio};
 use reconciler_core::io::{Cause, Effect, Input, Intent, Mode};
 use reconciler_core::machine::BootReport;
@@ -77,26 +78,29 @@ fn attempts(daemon: &Daemon) -> Vec<u32> {
         .collect()
 }
 
+/// Takes the look that was asked for out of the shell's hands, and looks by hand.
+fn look(daemon: &mut Daemon, wanted: &Scope) -> Input {
+    let asked = |effect: &Effect| match effect {
+        Effect::Observe { ticket, scope } if scope == wanted => Some(*ticket),
+        _ => None,
+    };
+    let ticket = daemon
+        .effects
+        .iter()
+        .find_map(asked)
+        .expect("a look is asked for");
+    daemon.effects.retain(|effect| asked(effect).is_none());
+    let observed = daemon.host.observe(wanted, Deadline { at_ms: u64::MAX });
+    Input::Observed(ticket, Box::new(observed))
+}
+
 #[test]
 fn no_step_is_begun_before_the_life_has_a_durable_record() {
     let (mut daemon, key) = (Daemon::new(1, false), key("web"));
     pass(&mut daemon, SECOND);
-    daemon.stuck = Some(key.clone());
     want(&mut daemon, plain(&key, 1));
-    // By hand: the look is answered, the record is not.
-    let scope = driver_api::Scope::Container(key);
-    let ticket = daemon.effects.iter().find_map(|effect| match effect {
-        Effect::Observe { ticket, .. } => Some(*ticket),
-        _ => None,
-    });
-    let observed = driver_api::Driver::observe(
-        &daemon.host,
-        &scope,
-        driver_api::Deadline { at_ms: u64::MAX },
-    );
-    let ticket = ticket.expect("it looks");
-    daemon.effects.clear();
-    daemon.give(Input::Observed(ticket, Box::new(observed)));
+    let seen = look(&mut daemon, &Scope::Container(key));
+    daemon.give(seen);
     daemon.give(Input::Tick);
     let appends = |effect: &Effect| matches!(effect, Effect::Append { .. });
     assert_eq!(
@@ -108,6 +112,73 @@ fn no_step_is_begun_before_the_life_has_a_durable_record() {
         1
     );
     assert_eq!(daemon.executes, 0);
+}
+
+#[test]
+fn a_stale_answer_ends_the_stage_and_is_told_as_nothing() {
+    let (mut daemon, key) = settled();
+    let mut edited = plain(&key, 2);
+    edited.limits.memory = None;
+    edited.processes = [(name("server"), process("other", RestartPolicy::Always))].into();
+    want(&mut daemon, edited);
+    let seen = look(&mut daemon, &Scope::Container(key.clone()));
+    daemon.give(seen);
+    let Some(Effect::Execute { ticket, step }) = daemon.effects.pop() else {
+        panic!("{:?}", daemon.effects)
+    };
+    assert_eq!(step.action.verb(), "SetLimits");
+    daemon
+        .host
+        .world()
+        .lay_on(Hand::InitDies, &key, Incarnation(1));
+    let result = daemon.host.execute(&step, Deadline { at_ms: u64::MAX });
+    assert!(matches!(result, Err(StepError::Stale(_))), "{result:?}");
+    let executes = daemon.executes;
+    daemon.give(Input::Executed(ticket, result));
+    assert_eq!(daemon.executes, executes, "the rest of the stage is as old");
+    pass(&mut daemon, MINUTE);
+    assert!(
+        !reasons(&daemon).contains(&"LimitsChanged"),
+        "{:?}",
+        daemon.events
+    );
+    daemon.is_as_wanted().expect("it is planned anew");
+}
+
+#[test]
+fn a_late_look_at_the_host_brings_nothing_back() {
+    let (mut daemon, key) = settled();
+    daemon.give(Input::Woke {
+        key: None,
+        cause: Cause::Wake,
+    });
+    let late = look(&mut daemon, &Scope::Host);
+    daemon.want(key.clone(), Intent::Deleted { last: None });
+    pass(&mut daemon, MINUTE);
+    assert!(daemon.machine.status(&key).is_none());
+    daemon.give(late);
+    pass(&mut daemon, MINUTE);
+    assert!(daemon.store.lives.is_empty() && daemon.machine.status(&key).is_none());
+    daemon.is_as_wanted().expect("nothing is left");
+}
+
+#[test]
+fn a_look_at_the_host_taken_before_a_step_says_nothing_of_what_the_step_made() {
+    let (mut daemon, web) = (Daemon::new(1, false), key("web"));
+    pass(&mut daemon, SECOND);
+    want(&mut daemon, plain(&web, 1));
+    daemon.give(Input::Woke {
+        key: None,
+        cause: Cause::Wake,
+    });
+    let late = look(&mut daemon, &Scope::Host);
+    pass(&mut daemon, MINUTE);
+    daemon.is_as_wanted().expect("it settles");
+    let executes = daemon.executes;
+    daemon.give(late);
+    pass(&mut daemon, MINUTE);
+    assert_eq!(daemon.executes, executes);
+    daemon.is_as_wanted().expect("it stays");
 }
 
 #[test]
