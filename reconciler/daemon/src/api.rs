@@ -7,4 +7,5 @@ pub(crate) mod routes;
 pub(crate) mod server;
 mod stream;
 mod views;
+mod why;
 pub mod wire;

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::auth::{Access, Peer, Right};
 use super::wire::{Check, Detail, Doctor, Done, List, PROTOCOL, Problem, Sync, Version, Why};
-use super::{plans, stream, views};
+use super::{plans, stream, views, why as reasons};
 use crate::board::Board;
 use crate::keeper::{Denied, Desk, Note, View};
 use crate::overrides::Order;
@@ -328,9 +328,15 @@ async fn why(State(app): Shared, Path(name): Path<String>) -> Answer<Why> {
     let Some(container) = views::container(&view, status.as_ref(), &key) else {
         return Err(Refused::unknown(&name));
     };
-    Ok(Json(views::why(
+    let asked = key.clone();
+    let observed = app
+        .ask(move |machine| machine.observed(&asked).cloned())
+        .await?;
+    let entry = view.entries.get(&key);
+    Ok(Json(reasons::why(
         &container,
-        view.entries.get(&key),
+        entry,
+        observed.as_ref(),
         &view.notices,
     )))
 }

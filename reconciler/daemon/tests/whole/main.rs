@@ -1,4 +1,9 @@
 //! The daemon as a process, with the real driver, a real socket and real peers.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails may panic"
+)]
 
 mod answers;
 mod hostile;
