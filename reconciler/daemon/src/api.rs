@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 mod logs;
 mod plans;
+mod problem;
 pub(crate) mod routes;
 pub(crate) mod server;
 mod stream;
