@@ -1,6 +1,6 @@
 //! Faults in what a person wrote: what is wrong, exactly where, and what to write instead.
 //!
-//! Texts from a file are passed through [`plain`] before they become part of a message, so
+//! Texts from a file are passed through [`plain()`] before they become part of a message, so
 //! that nothing a spec holds can steer a terminal or forge a line of a log.
 
 mod code;

@@ -4,87 +4,18 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use specs::desired::IdRange;
-use specs::id::{Generation, Incarnation, Key};
+use specs::id::{Generation, Key};
 
 use crate::copy;
 use crate::engine::{Engine, EngineError, Op, Tree};
 use crate::frame::{self, FrameError};
 use crate::image::Tally;
 use crate::model::{Accepted, Change, EventDraft, LifeRecord, Override};
+use crate::outcome::RefusedError;
 use crate::wire::{self, Head, Meta, WireError};
 
 /// Most bytes in one batch, frames included.
 const BATCH_BYTES_MAX: usize = 16 << 20;
-
-/// Why a list of changes may not be committed.
-#[derive(Debug, thiserror::Error)]
-pub enum RefusedError {
-    /// One record is larger than the store keeps; what is larger belongs into a file.
-    #[error("{record} has {bytes} bytes, and the store keeps at most {max} in one record")]
-    TooLarge {
-        /// Which record.
-        record: String,
-        /// Its size as it would be kept.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// All records together are larger than one commit may be; split it.
-    #[error("the commit has {bytes} bytes, and at most {max} fit in one")]
-    BatchTooLarge {
-        /// Their size.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// A generation is accepted that is not above the newest one.
-    #[error("generation {given} of {key} does not follow on {newest}")]
-    StaleGeneration {
-        /// Whose.
-        key: Key,
-        /// The one to be accepted.
-        given: Generation,
-        /// The newest in the key's history.
-        newest: Generation,
-    },
-    /// A key is cleaned whose spec is wanted.
-    #[error("{0} was not deleted, so it cannot be cleaned")]
-    NotDeleted(Key),
-    /// An id range has no ids, or some past 2^32.
-    #[error("{count} ids from {base} are no range")]
-    NoRange {
-        /// First id.
-        base: u32,
-        /// How many.
-        count: u32,
-    },
-    /// An id range has ids that another key holds.
-    #[error("ids {base} to {last} touch the range of {holder}")]
-    RangeHeld {
-        /// First id asked for.
-        base: u32,
-        /// Last id asked for.
-        last: u32,
-        /// Who holds some of them.
-        holder: Key,
-    },
-    /// Two lives would have one incarnation.
-    #[error("incarnation {incarnation} is a life of {holder}")]
-    LifeTaken {
-        /// The number.
-        incarnation: Incarnation,
-        /// Whose it is.
-        holder: Key,
-    },
-    /// A record that this change builds on is damaged.
-    #[error("{record} is damaged: {how}")]
-    Damaged {
-        /// Which record.
-        record: String,
-        /// What is wrong with it.
-        how: String,
-    },
-}
 
 /// Why no batch came of a list of changes.
 #[derive(Debug, thiserror::Error)]

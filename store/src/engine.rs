@@ -12,6 +12,7 @@ use std::path::Path;
 #[cfg(test)]
 mod redb;
 mod sled;
+mod worker;
 
 /// A named keyspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

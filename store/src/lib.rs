@@ -4,6 +4,7 @@
 //! nothing of steps, drivers or the host. Its bytes: `docs/formats/store.md`.
 #![forbid(unsafe_code)]
 
+mod commit;
 mod copy;
 mod disk;
 mod draft;
@@ -13,15 +14,16 @@ mod home;
 mod image;
 pub mod model;
 mod open;
+mod outcome;
 mod read;
 mod store;
 mod wire;
 
-pub use crate::draft::RefusedError;
-pub use crate::read::{EventQuery, ReadError};
-pub use crate::store::{
-    CommitError, Committed, Condition, Health, OpenError, Opened, Options, Store,
+pub use crate::outcome::{
+    CommitError, Committed, Condition, Health, OpenError, Opened, RefusedError,
 };
+pub use crate::read::{EventQuery, ReadError};
+pub use crate::store::{Options, Store};
 
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,14 @@
 
 use std::path::PathBuf;
 
+use crate::commit::Access;
 use crate::copy::{self, Copy, Recovered};
 use crate::disk;
 use crate::draft::place;
 use crate::engine::{Engine, EngineError};
 use crate::home::{self, Examined, Home, Said, state_op};
 use crate::image::Image;
-use crate::store::{Access, Health, OpenError, Opened};
+use crate::outcome::{Health, OpenError, Opened, words};
 use crate::wire::{Meta, SCHEMA, Witness};
 
 /// An open store, as far as the facade needs it.
@@ -390,15 +391,4 @@ fn from_image(found: Recovered, error: &EngineError) -> Standing {
             fresh: false,
         },
     }
-}
-
-/// Returns an error with its causes, as one line.
-pub(crate) fn words(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
 }

@@ -1,4 +1,4 @@
-//! Records as they are written, and their way to and from [`model`](crate::model).
+//! Records as they are written, and their way to and from [`model`].
 //!
 //! Fields: `docs/formats/store.md`. A new field is a new [`SCHEMA`].
 

@@ -2,7 +2,6 @@
 //! parent and root file system, so that tests cannot meet.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,20 +9,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cgroups::{clear_cgroup, find_directories};
 use crate::eventually::{eventually, until};
 use crate::inventory::Inventory;
+use crate::root::make_root;
 
 /// Bound for everything that should take a moment. Generous: the machines are shared.
 pub const SOON: Duration = Duration::from_secs(20);
 /// The lower layer as the examples name it; replaced by the world's own.
 const EXAMPLE_ROOT: &str = "/srv/rootfs/busybox";
-/// Commands that the root's busybox answers to.
-const APPLETS: &[&str] = &[
-    "sh", "sleep", "echo", "cat", "ls", "httpd", "wget", "id", "env", "touch", "mount", "umount",
-    "hostname", "kill", "ps", "seq", "yes", "true", "false", "dd", "date", "grep", "mkdir", "rm",
-    "chmod", "chown", "stat", "head", "tail", "wc", "test", "printf", "trap", "ip", "mknod",
-    "find",
-];
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -380,85 +374,4 @@ impl Drop for World {
         }
         self.clear_cgroups();
     }
-}
-
-/// Kills what lives in a cgroup of this test and removes it, children first.
-fn clear_cgroup(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return;
-    };
-    for entry in entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-    {
-        clear_cgroup(&entry.path());
-    }
-    drop(fs::write(directory.join("cgroup.kill"), "1"));
-    for _ in 0..200 {
-        for pid in fs::read_to_string(directory.join("cgroup.procs"))
-            .unwrap_or_default()
-            .lines()
-        {
-            if let Ok(pid) = pid.parse() {
-                // A process that is gone already is what is wanted here.
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL)
-                    .ok();
-            }
-        }
-        if fs::remove_dir(directory).is_ok() || !directory.exists() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn find_directories(directory: &Path, wanted: &str, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return;
-    };
-    for entry in entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-    {
-        if entry.file_name().to_str() == Some(wanted) {
-            found.push(entry.path());
-        } else {
-            find_directories(&entry.path(), wanted, found);
-        }
-    }
-}
-
-/// Makes a small real root from the static busybox that Debian ships.
-///
-/// # Panics
-/// When busybox is not installed or the directory can't be filled.
-pub fn make_root(root: &Path) {
-    for name in [
-        "bin", "etc", "proc", "sys", "dev", "tmp", "run", "var/lib", "root", "data", "www",
-    ] {
-        fs::create_dir_all(root.join(name)).expect("make a directory of the root");
-    }
-    fs::copy("/bin/busybox", root.join("bin/busybox"))
-        .expect("copy /bin/busybox; install the package busybox-static");
-    for applet in APPLETS {
-        symlink("busybox", root.join("bin").join(applet)).expect("link an applet");
-    }
-    let passwd = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/:/bin/sh\n";
-    fs::write(root.join("etc/passwd"), passwd).expect("write passwd");
-    fs::write(
-        root.join("etc/group"),
-        "root:x:0:\napp:x:1000:\nextra:x:2000:app\n",
-    )
-    .expect("write group");
-    fs::write(root.join("www/index.html"), "hello from a container\n").expect("write a page");
-}
-
-/// Kills a process by the id that a status named a moment ago.
-///
-/// # Panics
-/// When it can't be signalled.
-pub fn kill(pid: u64) {
-    let pid = i32::try_from(pid).expect("a pid fits");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL)
-        .expect("signal a process");
 }

@@ -68,7 +68,11 @@ impl Demo {
         for story in ["web", "worker"] {
             self.place(story)?;
         }
-        self.cli(&["status", "--wait", "--timeout", "20s"])?;
+        self.cli(&["sync", "--wait", "--timeout", "20s"])?;
+        self.cli(&["status"])?;
+        self.wait_for("the web server to listen", |_| {
+            Ok(std::net::TcpStream::connect("127.0.0.1:8480").is_ok())
+        })?;
         self.shell("/bin/busybox wget -q -O - http://127.0.0.1:8480/")?;
         self.cli(&["logs", "worker", "--tail", "2"])?;
 

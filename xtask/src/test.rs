@@ -1,6 +1,7 @@
 //! Runs every test, with the host compared before and after.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,14 +24,28 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let bin = build::run(false)?;
     let before = inventory()?;
     let started = Instant::now();
-    let nextest = has_nextest();
-    let mut command = Command::new(env!("CARGO"));
-    if nextest {
-        command
-            .args(["nextest", "run", "--workspace"])
-            .args(filters);
+    let mut counts = Counts::default();
+    let mut passed = true;
+    if has_nextest() {
+        // Tests that compare the whole host run by themselves, after all others.
+        let lanes: &[&str] = match filters {
+            [] => &["not test(/^e2e/)", "test(/^e2e/)"],
+            _ => &[""],
+        };
+        for lane in lanes {
+            let mut command = Command::new(env!("CARGO"));
+            command.args(["nextest", "run", "--workspace"]);
+            match filters {
+                [] => command.args(["-E", lane]),
+                _ => command.args(filters),
+            };
+            passed &= succeeds(command, &bin)?;
+            counts.read()?;
+        }
+        counts.tell(started.elapsed());
     } else {
         say("cargo-nextest is not installed: running `cargo test`, one test at a time");
+        let mut command = Command::new(env!("CARGO"));
         command.args([
             "test",
             "--workspace",
@@ -39,18 +54,20 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
             "--test-threads=1",
         ]);
         command.args(filters);
-    }
-    let status = command
-        .current_dir(workspace())
-        .env("RECONCILER_BIN_DIR", &bin)
-        .status()
-        .context("run the tests")?;
-    if nextest {
-        tell_counts(started.elapsed())?;
+        passed = succeeds(command, &bin)?;
     }
     check_host(&before)?;
-    ensure!(status.success(), "tests failed");
+    ensure!(passed, "tests failed");
     Ok(())
+}
+
+fn succeeds(mut command: Command, bin: &Path) -> Result<bool> {
+    let status = command
+        .current_dir(workspace())
+        .env("RECONCILER_BIN_DIR", bin)
+        .status()
+        .context("run the tests")?;
+    Ok(status.success())
 }
 
 fn has_nextest() -> bool {
@@ -62,33 +79,43 @@ fn has_nextest() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Says how many tests ran and what was skipped within them, and why.
-fn tell_counts(elapsed: Duration) -> Result<()> {
-    let path = target_directory().join("nextest/default/junit.xml");
-    let report =
-        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let skips: BTreeSet<&str> = report
-        .lines()
-        .filter_map(|line| {
-            line.find("SKIP")
-                .map(|at| line.get(at..).unwrap_or_default())
-        })
-        .collect();
-    for skip in &skips {
+/// How many tests ran, and what was skipped within them.
+#[derive(Default)]
+struct Counts {
+    ran: usize,
+    failed: usize,
+    skips: BTreeSet<String>,
+}
+
+impl Counts {
+    /// Adds what the last run reported.
+    fn read(&mut self) -> Result<()> {
+        let path = target_directory().join("nextest/default/junit.xml");
+        let report =
+            std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let skips = report
+            .lines()
+            .filter_map(|line| line.get(line.find("skipped: ")?..))
+            .map(|skip| skip.trim_end_matches("</system-out>").to_owned());
+        self.skips.extend(skips);
+        self.failed += report.matches("<failure").count();
+        self.ran += report.matches("<testcase").count();
+        Ok(())
+    }
+
+    /// Says what ran, what was skipped and why. The counts stand alone on a line.
+    fn tell(&self, elapsed: Duration) {
+        for skip in &self.skips {
+            say(&format!("inside a test: {skip}"));
+        }
+        say(&format!("tests took {} s", elapsed.as_secs()));
+        let passed = self.ran - self.failed;
         say(&format!(
-            "skipped inside a test: {}",
-            skip.trim_end_matches("</system-out>")
+            "{passed} passed, {} failed, {} skipped",
+            self.failed,
+            self.skips.len()
         ));
     }
-    let failed = report.matches("<failure").count();
-    let all = report.matches("<testcase").count();
-    say(&format!(
-        "{} passed, {failed} failed, {} skipped",
-        all - failed,
-        skips.len()
-    ));
-    say(&format!("in {} s", elapsed.as_secs()));
-    Ok(())
 }
 
 fn inventory() -> Result<BTreeSet<String>> {

@@ -1,15 +1,14 @@
 //! Talks to a container's shim: starts it, connects to it, asks it. Everything is bounded in
 //! bytes and in time, whatever sits at the other end.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+mod exits;
+mod start;
+
+use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
 
 use driver_api::Mark;
-use prost::Message as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
@@ -18,44 +17,13 @@ use rustix::net::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use shim_proto::end::{DaemonEnd, EndError, Heard, hello};
-use shim_proto::init::PROCESSES_MAX;
-use shim_proto::message::{Answer, Ask, Exit, ExitKind, Failure, Hello, ProcessReport};
-use shim_proto::record::{self, UNIT_BYTES};
+use shim_proto::message::{Answer, Ask, Hello};
 
-/// Most bytes of the file `exits`.
-const EXITS_BYTES_MAX: u64 = ((2 + 2 * PROCESSES_MAX) * UNIT_BYTES) as u64;
-/// Most bytes of the file `failure`.
-const FAILURE_BYTES_MAX: u64 = 64 << 10;
-/// How long between two looks at what gives no signal.
-const LOOK_MS: u64 = 5;
+pub(crate) use exits::read_exits;
+pub(crate) use start::{StartMode, start};
+
 /// Bytes taken from the socket at once.
 const READ_BYTES: usize = 8192;
-
-/// What a shim is started for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StartMode {
-    /// Make the container.
-    Launch,
-    /// Take over what there is.
-    Adopt,
-}
-
-/// Why no shim came up.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    /// The program could not be executed.
-    #[error("execute the shim")]
-    Execute(#[source] io::Error),
-    /// The program did not detach itself.
-    #[error("the shim ended with {0} before it began")]
-    Ended(ExitStatus),
-    /// It could not make the container, and says why.
-    #[error("{}", words(.0))]
-    Refused(Failure),
-    /// It did not answer in time.
-    #[error("the shim did not answer in time")]
-    Late(#[source] ConnectError),
-}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -92,59 +60,6 @@ pub(crate) enum AskError {
 pub(crate) struct ShimClient {
     socket: OwnedFd,
     end: DaemonEnd,
-}
-
-/// Starts a shim and waits until it answers, or says why it cannot.
-///
-/// # Errors
-/// When it did not come up; whether something of it lives then shows in what is observed.
-pub(crate) fn start(
-    exe: BorrowedFd<'_>,
-    mark: &Mark,
-    directory: &Path,
-    mode: StartMode,
-    deadline_ms: u64,
-) -> Result<(), StartError> {
-    if mode == StartMode::Launch
-        && let Err(error) = std::fs::remove_file(directory.join("failure"))
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(StartError::Execute(error));
-    }
-    let word = match mode {
-        StartMode::Launch => "launch",
-        StartMode::Adopt => "adopt",
-    };
-    let mut launcher = Command::new(format!("/proc/self/fd/{}", exe.as_raw_fd()))
-        .arg0("reconciler-shim")
-        .args([mark.instance.as_str(), &mark.leaf()])
-        .arg(directory)
-        .arg(word)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(StartError::Execute)?;
-    let status = wait_for_exit(&mut launcher, deadline_ms).map_err(StartError::Execute)?;
-    if !status.success() {
-        return Err(StartError::Ended(status));
-    }
-    loop {
-        let refused = match ShimClient::connect(directory, mark, deadline_ms) {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        if mode == StartMode::Launch
-            && let Some(failure) = read_failure(directory)
-        {
-            return Err(StartError::Refused(failure));
-        }
-        if !nap(deadline_ms) {
-            return Err(StartError::Late(refused));
-        }
-    }
 }
 
 impl ShimClient {
@@ -259,56 +174,6 @@ impl ShimClient {
     }
 }
 
-/// Returns what the file `exits` of a life tells, when neither its shim nor its init lives:
-/// what ran last has ended, and nobody saw how. Empty if there is no such file.
-///
-/// # Errors
-/// When it cannot be read, or is not of the form known here.
-pub(crate) fn read_exits(directory: &Path) -> io::Result<Vec<ProcessReport>> {
-    let file = match File::open(directory.join("exits")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    file.take(EXITS_BYTES_MAX).read_to_end(&mut bytes)?;
-    if !record::is_header(bytes.get(..UNIT_BYTES).unwrap_or_default()) {
-        let what = "the file exits is not of the form known here";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    }
-    let mut reports: Vec<ProcessReport> = record::read(&bytes)
-        .into_iter()
-        .flatten()
-        .map(report)
-        .collect();
-    reports.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(reports)
-}
-
-fn report(record: record::Record) -> ProcessReport {
-    let unseen = Exit {
-        started_ms: record.started_ms,
-        ended_ms: record.started_ms,
-        kind: ExitKind::Unseen as i32,
-        value: 0,
-        asked: record.stopping_ms != 0,
-    };
-    let last_exit = if record.pid == 0 {
-        record.last_exit
-    } else {
-        Some(unseen)
-    };
-    ProcessReport {
-        name: record.name,
-        digest: record.digest,
-        files: record.files,
-        restart_epoch: record.restart_epoch,
-        starts: record.starts,
-        started_ms: record.started_ms,
-        last_exit,
-        ..ProcessReport::default()
-    }
-}
-
 fn greeting(mark: &Mark) -> Hello {
     hello(
         mark.instance.as_str(),
@@ -347,43 +212,6 @@ fn open_socket(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-fn read_failure(directory: &Path) -> Option<Failure> {
-    let mut bytes = Vec::new();
-    let file = File::open(directory.join("failure")).ok()?;
-    file.take(FAILURE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    Failure::decode(bytes.as_slice()).ok()
-}
-
-/// Waits for the launcher, which detaches its work and ends; one that does not is killed.
-fn wait_for_exit(launcher: &mut Child, deadline_ms: u64) -> io::Result<ExitStatus> {
-    loop {
-        if let Some(status) = launcher.try_wait()? {
-            return Ok(status);
-        }
-        if !nap(deadline_ms) {
-            launcher.kill()?;
-            return launcher.wait();
-        }
-    }
-}
-
-/// Sleeps for a moment; false once the deadline has passed.
-fn nap(deadline_ms: u64) -> bool {
-    let Some(left) = left(deadline_ms) else {
-        return false;
-    };
-    let step = timespec(LOOK_MS);
-    let nap = if left.tv_sec == 0 && left.tv_nsec < step.tv_nsec {
-        left
-    } else {
-        step
-    };
-    // An interrupted sleep is a short one.
-    match poll(&mut [], Some(&nap)) {
-        Ok(_) | Err(_) => true,
-    }
-}
-
 /// Returns the time that is left; none if the deadline has passed.
 fn left(deadline_ms: u64) -> Option<Timespec> {
     let now = clock_gettime(ClockId::Boottime);
@@ -398,14 +226,6 @@ fn timespec(ms: u64) -> Timespec {
         tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
         tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
     }
-}
-
-fn words(failure: &Failure) -> String {
-    let cause = match failure.cause.as_str() {
-        "" if failure.errno != 0 => io::Error::from_raw_os_error(failure.errno).to_string(),
-        cause => cause.to_owned(),
-    };
-    format!("{}: {cause}", failure.what)
 }
 
 #[cfg(test)]

@@ -249,7 +249,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_bytes_never_panic_and_never_loop(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
+        fn hostile_bytes_never_panic_and_never_loop(
+            bytes in prop::collection::vec(any::<u8>(), 0..2048),
+        ) {
             let mut frames = Frames::default();
             frames.push(&bytes);
             for _ in 0..=bytes.len() {

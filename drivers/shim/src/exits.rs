@@ -97,6 +97,13 @@ impl Exits {
         halves.into_iter().filter_map(sequence).max().unwrap_or(0)
     }
 
+    /// Returns whether a place is free.
+    pub(crate) fn is_free(&self, slot: u32) -> Result<bool> {
+        let records = self.read_records()?;
+        let index = usize::try_from(slot).unwrap_or(usize::MAX);
+        Ok(records.get(index).is_none_or(Option::is_none))
+    }
+
     fn set_aside(&mut self, bytes: usize) -> Result<()> {
         if bytes > self.set_aside {
             rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, bytes as u64)?;

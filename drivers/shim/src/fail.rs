@@ -1,7 +1,9 @@
 //! Failures in the words that the daemon passes on.
 
 use rustix::io::Errno;
-use shim_proto::message::{Failure, FailureKind};
+use shim_proto::message::Failure;
+
+use crate::root::FailureKind;
 
 /// Says that the kernel refused something: lack of a resource may pass, all else needs a
 /// person.

@@ -4,35 +4,33 @@
 //! with its descriptors, and there is no file that a process could overwrite to become it.
 //! It outlives shims; it ends only when it is killed, and all of the container with it.
 
+mod child;
+mod entry;
 mod orders;
 mod plan;
 mod reap;
+mod starts;
 mod table;
-mod user;
 
-use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::net::SocketFlags;
 use shim_proto::init::{FromInit, Ready, ToInit, Word};
 use shim_proto::launch::Launch;
-use shim_proto::message::{Failure, PROTOCOL};
+use shim_proto::message::PROTOCOL;
 
 use crate::exits::Exits;
 use crate::fail::tolerate;
 use crate::link::{Broken, Link};
 use crate::{fail, host, kernel, root};
-use plan::Profile;
+use child::Profile;
+use entry::{enter, open_null, open_proc, profile, take_own_name};
 pub(crate) use plan::limit_name;
 use table::Slot;
 
 /// Connections that may wait while a shim is served.
 const BACKLOG: i32 = 4;
-/// The name `ps` shows; as long as the shim's, whose place it takes.
-const NAME: &std::ffi::CStr = c"reconciler-init";
-/// Instance and mark; what follows is the host's business.
-const ARGUMENTS_SHOWN: usize = 2;
 /// Most descriptors the loop watches beside those of starts under way.
 const WATCHED: usize = 3;
 
@@ -111,43 +109,6 @@ pub(crate) fn run(launch: &Launch, prepared: &root::Prepared, inherited: Inherit
             kernel::exit_now(1)
         }
     }
-}
-
-/// Shows as what it is, and not the host's path to everybody in the container.
-fn take_own_name() {
-    use std::os::unix::ffi::OsStringExt;
-    let arguments: Vec<Vec<u8>> = std::env::args_os().map(OsStringExt::into_vec).collect();
-    kernel::rename_program(NAME.to_bytes(), ARGUMENTS_SHOWN, &arguments);
-    tolerate(rustix::thread::set_name(NAME));
-}
-
-fn enter(
-    launch: &Launch,
-    prepared: &root::Prepared,
-    needs_cgroup_namespace: bool,
-) -> Result<(), Failure> {
-    use rustix::thread::{Gid, Uid};
-    if needs_cgroup_namespace {
-        kernel::new_cgroup_namespace()
-            .map_err(|errno| fail::kernel("make a cgroup namespace", errno))?;
-    }
-    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
-    let become_root = || {
-        rustix::thread::set_thread_groups(&[])?;
-        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid)?;
-        let never = rustix::process::DumpableBehavior::NotDumpable;
-        rustix::process::set_dumpable_behavior(never)
-    };
-    become_root().map_err(|errno| fail::kernel("become root of the container", errno))?;
-    root::enter(launch, prepared).map_err(fail::of_root)?;
-    kernel::new_session_keyring()
-        .map_err(|errno| fail::kernel("join a new session keyring", errno))?;
-    if !launch.hostname.is_empty() {
-        rustix::system::sethostname(launch.hostname.as_bytes())
-            .map_err(|errno| fail::kernel("set the host name", errno))?;
-    }
-    Ok(())
 }
 
 impl Init {
@@ -374,57 +335,4 @@ pub(crate) fn peer_pid(socket: &OwnedFd) -> Option<i32> {
     // Not through rustix: its type has no room for the 0 of a process that is not visible.
     let facts = kernel::peer(socket).ok()?;
     Some(facts.pid)
-}
-
-fn profile(launch: &Launch) -> rustix::io::Result<Profile> {
-    let held = rustix::thread::capabilities(None)?.permitted.bits();
-    let instruction = |bytes: &[u8; 8]| {
-        let [a, b, jt, jf, k0, k1, k2, k3] = *bytes;
-        libc::sock_filter {
-            code: u16::from_ne_bytes([a, b]),
-            jt,
-            jf,
-            k: u32::from_ne_bytes([k0, k1, k2, k3]),
-        }
-    };
-    let program = |bytes: &Vec<u8>| bytes.as_chunks().0.iter().map(instruction).collect();
-    Ok(Profile {
-        capabilities: launch.capabilities & held,
-        no_new_privileges: launch.no_new_privileges,
-        seccomp: launch.seccomp.iter().map(program).collect(),
-    })
-}
-
-/// Opens what processes read from: the root's own `/dev/null` if it is one, else the one
-/// inherited as descriptor 0.
-fn open_null() -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
-    if let Ok(null) = rustix::fs::open("/dev/null", flags | OFlags::NONBLOCK, Mode::empty())
-        && rustix::fs::fstat(&null).is_ok_and(|facts| is_null(&facts))
-        && rustix::fs::fcntl_setfl(&null, OFlags::empty()).is_ok()
-    {
-        rustix::stdio::dup2_stdin(&null)?;
-        rustix::stdio::dup2_stdout(&null)?;
-        rustix::stdio::dup2_stderr(&null)?;
-        return Ok(null);
-    }
-    let inherited: BorrowedFd<'static> = rustix::stdio::stdin();
-    rustix::io::fcntl_dupfd_cloexec(inherited, 3)
-}
-
-fn is_null(facts: &rustix::fs::Stat) -> bool {
-    let is_device =
-        rustix::fs::FileType::from_raw_mode(facts.st_mode) == rustix::fs::FileType::CharacterDevice;
-    let (major, minor) = (
-        rustix::fs::major(facts.st_rdev),
-        rustix::fs::minor(facts.st_rdev),
-    );
-    is_device && (major, minor) == (1, 3)
-}
-
-fn open_proc() -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let directory = rustix::fs::open("/proc", flags, Mode::empty()).ok()?;
-    let facts = rustix::fs::fstatfs(&directory).ok()?;
-    (facts.f_type == rustix::fs::PROC_SUPER_MAGIC).then_some(directory)
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::{Errno, Result};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use shim_proto::end::hello;
@@ -147,12 +147,14 @@ impl Life {
     /// Binds a socket of the directory, mode 0600. Whatever lay there is replaced: the lock
     /// says that nobody else may listen.
     pub(crate) fn bind(&self, name: &str) -> Result<OwnedFd> {
-        match rustix::fs::unlinkat(&self.opened, name, rustix::fs::AtFlags::empty()) {
+        match rustix::fs::unlinkat(&self.opened, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
         let socket = self.socket()?;
         rustix::net::bind(&socket, &self.address(name)?)?;
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::chmodat(&self.opened, name, mode, AtFlags::empty())?;
         Ok(socket)
     }
 

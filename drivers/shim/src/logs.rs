@@ -290,3 +290,6 @@ impl Logs {
 fn flags() -> SpliceFlags {
     SpliceFlags::NONBLOCK | SpliceFlags::MOVE
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,7 +179,9 @@ impl Processes {
             return;
         };
         match self.get_mut(slot) {
-            None => logs.disown(exits),
+            None if exits.is_free(slot) == Ok(true) => logs.disown(exits),
+            // The init has yet to tell of it.
+            None => {}
             Some(process) => {
                 let owner = Owner {
                     slot,

@@ -1,16 +1,17 @@
 //! The supervisor: one loop over the daemon's connections, the init, and the output of
 //! processes.
 
+mod output;
+mod papers;
 mod requests;
 mod session;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitOptions, waitpid};
 use shim_proto::init::Pipe;
-use shim_proto::launch::{Launch, read};
+use shim_proto::launch::Launch;
 use shim_proto::message::{Answer, Done, Failure, FileReport, InitReport, Report};
 
 use crate::clients::Clients;
@@ -20,9 +21,10 @@ use crate::host::{self, ProcessId};
 use crate::launch::{self, Made};
 use crate::life::Life;
 use crate::link::Link;
-use crate::logs::{Logs, Moved};
+use crate::logs::Logs;
 use crate::processes::Processes;
 use crate::{fail, kernel};
+use papers::{join_own_cgroups, log_directory, read_launch, without_what_was_used};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 16;
@@ -290,55 +292,6 @@ impl Shim {
         ready
     }
 
-    fn has_to_wait(&self, logs: shim_proto::launch::Logs) -> bool {
-        let Some(mover) = &self.logs else { return true };
-        mover.is_stuck() && !logs.discard && !(logs.drop && mover.has_settled())
-    }
-
-    /// Moves a chunk of output; true if there may be more.
-    fn pump(&mut self, slot: u32, pipe: Pipe) -> bool {
-        let (Some(logs), Some(exits)) = (&mut self.logs, &self.exits) else {
-            return false;
-        };
-        let (moved, drained) = self.processes.pump(slot, pipe, logs, exits);
-        if moved == Moved::Stuck {
-            self.retry_later();
-        }
-        self.tell_drained(drained);
-        matches!(moved, Moved::Some(_))
-    }
-
-    fn retry_later(&mut self) {
-        self.look_again(RETRY_MS);
-    }
-
-    fn look_again(&mut self, after_ms: u64) {
-        if self.retry_ms == 0 {
-            self.retry_ms = host::boot_ms() + after_ms;
-        }
-    }
-
-    /// Tries again what did not work: the disk, or an init that did not listen.
-    fn retry(&mut self) {
-        self.retry_ms = 0;
-        if self.link.is_none() && self.init.is_some() {
-            self.reconnect();
-        }
-        self.settle();
-    }
-
-    fn settle(&mut self) {
-        let (Some(logs), Some(exits)) = (&mut self.logs, &self.exits) else {
-            return;
-        };
-        if logs.is_stuck() {
-            self.processes.settle(logs, exits);
-            if logs.is_stuck() {
-                self.retry_later();
-            }
-        }
-    }
-
     /// The init has ended, and the kernel has killed all of the container before that shows.
     fn lose_init(&mut self) {
         let Some(init) = self.init.take() else { return };
@@ -375,20 +328,6 @@ impl Shim {
         self.clients.changed();
     }
 
-    fn pump_tail(&mut self, slot: u32) {
-        let (Some(logs), Some(exits)) = (&mut self.logs, &self.exits) else {
-            return;
-        };
-        let drained = self.processes.pump_tail(slot, logs, exits);
-        let is_stuck = logs.is_stuck();
-        drained
-            .into_iter()
-            .for_each(|drained| self.tell_drained(Some(drained)));
-        if is_stuck {
-            self.retry_later();
-        }
-    }
-
     fn report(&self) -> Report {
         let init = |init: &Init| InitReport {
             pid: init.id.pid,
@@ -403,22 +342,6 @@ impl Shim {
             files: self.files.clone(),
         }
     }
-
-    fn write_files(&self) {
-        let report = Report {
-            files: self.files.clone(),
-            ..Report::default()
-        };
-        let bytes = prost::Message::encode_to_vec(&report);
-        // If it is lost, the daemon sees files it does not know and writes them again.
-        tolerate(host::write_whole(&self.life.directory, "files", &bytes));
-    }
-
-    fn read_files(&mut self) {
-        let bytes = std::fs::read(self.life.directory.join("files")).unwrap_or_default();
-        let report: Result<Report, _> = prost::Message::decode(bytes.as_slice());
-        self.files = report.map(|report| report.files).unwrap_or_default();
-    }
 }
 
 fn out_if(is_sending: bool) -> PollFlags {
@@ -427,53 +350,4 @@ fn out_if(is_sending: bool) -> PollFlags {
     } else {
         PollFlags::empty()
     }
-}
-
-/// Reads the launch description, and makes sure that it is this life's.
-fn read_launch(life: &Life) -> Result<Launch, Failure> {
-    let what = "read the launch description";
-    let path = life.directory.join("launch");
-    let length = std::fs::metadata(&path)
-        .map_err(|error| fail::terminal(what, error.to_string()))?
-        .len();
-    if length > shim_proto::launch::LAUNCH_BYTES_MAX as u64 {
-        return Err(fail::terminal(what, "it is too long"));
-    }
-    let bytes = std::fs::read(path).map_err(|error| fail::retry(what, error.to_string()))?;
-    let launch = read(&bytes).map_err(|error| fail::terminal(what, error.to_string()))?;
-    let me = &life.me;
-    if (&launch.instance, &launch.key, launch.incarnation)
-        != (&me.instance, &me.key, me.incarnation)
-    {
-        let cause = format!(
-            "it is of {}/{}.{}",
-            launch.instance, launch.key, launch.incarnation
-        );
-        return Err(fail::terminal(what, cause));
-    }
-    Ok(launch)
-}
-
-fn join_own_cgroups(launch: &Launch) -> Result<(), Failure> {
-    launch.shim_cgroups.iter().try_for_each(|directory| {
-        host::join_cgroup(directory, 0).map_err(|errno| {
-            fail::kernel(format!("join the shims' cgroup {}", directory.path), errno)
-        })
-    })
-}
-
-fn log_directory(launch: &Launch) -> PathBuf {
-    PathBuf::from(&launch.log_directory)
-}
-
-/// Lets go of what only the making of the container took.
-fn without_what_was_used(mut launch: Launch) -> Launch {
-    launch.files = Vec::new();
-    launch.seccomp = Vec::new();
-    launch.mounts = Vec::new();
-    launch.sysctls = Vec::new();
-    launch.masked_paths = Vec::new();
-    launch.read_only_paths = Vec::new();
-    launch.devices = Vec::new();
-    launch
 }

@@ -205,3 +205,141 @@ impl Looks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{SERVER, desired, ended, name, running};
+    use alloc::vec::Vec;
+    use driver_api::{Action, ExitStatus, Precondition};
+    use specs::id::Key;
+
+    const LIFE: Incarnation = Incarnation(1);
+
+    /// One run of a process: how long it lasted, and whether it was ended on our word.
+    fn run(starts: u64, lasted_ms: u64, asked: bool) -> ProcessObserved {
+        let desired = desired(1, SERVER);
+        let mut seen = ended(&desired, &name("server"), ExitStatus::Code(1), asked);
+        seen.starts = starts;
+        seen.last_exit
+            .iter_mut()
+            .for_each(|run| run.ended_ms = run.started_ms + lasted_ms);
+        seen
+    }
+
+    fn server() -> Process {
+        desired(1, SERVER).processes[&name("server")].clone()
+    }
+
+    /// Returns the failures in a row after each of these runs.
+    fn failures(runs: &[(u64, u64, bool)]) -> Vec<Option<u32>> {
+        let mut respawn = Respawn::default();
+        let each = |(starts, lasted_ms, asked): &(u64, u64, bool)| {
+            let seen = run(*starts, *lasted_ms, *asked);
+            respawn.observe(LIFE, &seen);
+            if *asked {
+                None
+            } else {
+                respawn.ended(&server(), &seen)
+            }
+        };
+        runs.iter().map(each).collect()
+    }
+
+    #[test]
+    fn failures_in_a_row_count_up_and_each_is_counted_once() {
+        let runs = [
+            (1, 10, false),
+            (1, 10, false),
+            (2, 10, false),
+            (3, 10, false),
+        ];
+        assert_eq!(failures(&runs), [Some(1), None, Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn a_long_run_forgets_the_failures_before_it() {
+        let long = server().restart.reset_after.0;
+        let runs = [
+            (1, 10, false),
+            (2, 10, false),
+            (3, long, false),
+            (4, 10, false),
+        ];
+        assert_eq!(failures(&runs), [Some(1), Some(2), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn an_end_on_our_word_forgets_the_failures_before_it() {
+        let runs = [(1, 10, false), (2, 10, true), (3, 10, false)];
+        assert_eq!(failures(&runs), [Some(1), None, Some(1)]);
+    }
+
+    #[test]
+    fn a_new_daemon_takes_the_count_from_the_host() {
+        assert_eq!(failures(&[(9, 10, false)]), [Some(9)]);
+    }
+
+    #[test]
+    fn an_edit_forgets_every_failure_whatever_was_known_of_them() {
+        let desired = desired(1, SERVER);
+        let mut up = running(&desired, &name("server"));
+        up.starts = 9;
+        let mut respawn = Respawn::default();
+        respawn.forgive(LIFE, &up, 50);
+        assert_eq!(respawn.ended(&server(), &run(9, 10, false)), Some(1));
+        let mut respawn = Respawn::default();
+        let down = run(9, 10, false);
+        assert_eq!(respawn.ended(&server(), &down), Some(9));
+        assert!(respawn.is_held(&down, 50));
+        respawn.forgive(LIFE, &down, 50);
+        assert!(!respawn.is_held(&down, 50));
+        assert_eq!(respawn.ended(&server(), &run(10, 10, false)), Some(1));
+    }
+
+    #[test]
+    fn a_start_waits_until_its_delay_was_drawn_and_is_over() {
+        let mut respawn = Respawn::default();
+        let down = run(1, 10, false);
+        respawn.ended(&server(), &down);
+        assert!(respawn.is_held(&down, u64::MAX));
+        respawn.timer.due_ms = Some(100);
+        assert!(respawn.is_held(&down, 99));
+        assert!(!respawn.is_held(&down, 100));
+    }
+
+    fn step(action: Action) -> Step {
+        let key = Key::new("web").expect("a label");
+        Step {
+            key,
+            incarnation: LIFE,
+            precondition: Precondition::default(),
+            action,
+        }
+    }
+
+    #[test]
+    fn what_is_undone_again_and_again_waits_longer_each_time() {
+        let mut repeats = Repeats::default();
+        let raise = step(Action::RaiseLoopback);
+        let mut over = Vec::new();
+        for at in 0..7 {
+            over.push(repeats.too_many(&raise, at));
+            repeats.excuse(&StepKey::of(&raise));
+            assert_eq!(repeats.too_many(&raise, at), None);
+            repeats.done(&raise, at);
+        }
+        assert_eq!(over, [None, None, None, None, None, Some(1), Some(2)]);
+        assert_eq!(repeats.too_many(&step(Action::AdoptInit), 7), None);
+        assert_eq!(repeats.too_many(&raise, 7 + REPEAT_FORGET_MS), None);
+    }
+
+    #[test]
+    fn hints_come_in_bursts_and_then_at_a_steady_rate() {
+        let mut looks = Looks::default();
+        let at_once = (0..100).filter(|_| looks.take(1_000) == 1_000).count();
+        assert_eq!(at_once, LOOKS_BURST as usize);
+        assert!(looks.take(1_000) > 1_000);
+        assert_eq!(looks.take(1_000 + LOOK_EVERY_MS), 1_000 + LOOK_EVERY_MS);
+    }
+}

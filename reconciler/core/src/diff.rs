@@ -216,3 +216,124 @@ impl Digests {
 fn half(mark: &Digest, from: usize) -> Vec<u8> {
     mark.0.iter().skip(from).take(8).copied().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{desired, enforced};
+
+    #[track_caller]
+    fn check(wanted: &str, seen: impl Fn(&mut LimitsObserved), differ: &[&str]) {
+        let desired = desired(1, &format!("\n  limits: {{{wanted}}}"));
+        let mut observed = enforced(&desired.limits);
+        seen(&mut observed);
+        let diff = limits(&desired.limits, &observed);
+        let fields: Vec<String> = diff
+            .differ
+            .iter()
+            .map(|limit| format!("{} {} {}", limit.field, limit.from, limit.to))
+            .collect();
+        assert_eq!(fields, differ);
+    }
+
+    #[test]
+    fn unlimited_and_a_limit_of_nothing_are_different() {
+        check(
+            "memory: 64Mi",
+            |seen| seen.memory = Fact::Known(None),
+            &["memory none 64Mi"],
+        );
+        check(
+            "memory: 64Mi",
+            |seen| seen.memory = Fact::Known(Some(0)),
+            &["memory 0 64Mi"],
+        );
+        check(
+            "memory: 64Mi",
+            |seen| seen.swap = Fact::Known(None),
+            &["swap none 0"],
+        );
+        check(
+            "pids: 5",
+            |seen| seen.pids = Fact::Known(None),
+            &["pids none 5"],
+        );
+        check(
+            "cpu: 500m",
+            |seen| seen.cpu = Fact::Known(None),
+            &["cpu none 500m"],
+        );
+        check(
+            "cpu: 500m",
+            |seen| seen.memory = Fact::Known(Some(0)),
+            &["memory 0 none"],
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_rounds_or_calls_its_default_is_no_difference() {
+        let page = |seen: &mut LimitsObserved| seen.memory = Fact::Known(Some(1_998_848));
+        check("memory: 2000000B", page, &[]);
+        let below = |seen: &mut LimitsObserved| seen.memory = Fact::Known(Some(1_994_752));
+        check("memory: 2000000B", below, &["memory 1948Ki 2M"]);
+        check(
+            "pids: 5",
+            |seen| seen.cpu_weight = Fact::Known(Some(100)),
+            &[],
+        );
+        check(
+            "pids: 5",
+            |seen| seen.memory_low = Fact::Known(Some(0)),
+            &[],
+        );
+        check("pids: 5", |seen| seen.swap = Fact::Known(Some(7)), &[]);
+        check("cpuSet: '0-1,3'", |_| (), &[]);
+    }
+
+    #[test]
+    fn each_limit_that_was_changed_is_named() {
+        let all = "memory: 64Mi, swap: 1Mi, memoryLow: 1Mi, cpu: 1500m, cpuWeight: 7, \
+                   cpuSet: '0-1', pids: 9";
+        let changed = |seen: &mut LimitsObserved| {
+            seen.memory = Fact::Known(Some(4096));
+            seen.swap = Fact::Known(Some(0));
+            seen.memory_low = Fact::Known(None);
+            seen.cpu = Fact::Known(Some(10));
+            seen.cpu_weight = Fact::Known(None);
+            seen.cpu_set = Fact::Known(Some(Vec::from([(0, 0), (2, 3)])));
+            seen.pids = Fact::Known(Some(0));
+        };
+        let differ = [
+            "memory 4Ki 64Mi",
+            "swap 0 1Mi",
+            "memoryLow none 1Mi",
+            "cpu 10m 1500m",
+            "cpuWeight none 7",
+            "cpuSet 0,2-3 0-1",
+            "pids 0 9",
+        ];
+        check(all, changed, &differ);
+    }
+
+    #[test]
+    fn a_mark_tells_the_two_kinds_of_files_apart() {
+        let with = |restart: &str, signal: &str| {
+            let body = format!(
+                "\n  files: [{{path: /r, content: {restart}}}, \
+                 {{path: /s, content: {signal}, onChange: 'signal:HUP'}}]"
+            );
+            Digests::of(&desired(1, &body))
+        };
+        let now = with("a", "a");
+        let due = |before: &Digests| {
+            (
+                now.restart_due(&before.files),
+                now.signal_due(&before.files),
+            )
+        };
+        assert_eq!(due(&with("a", "a")), (false, false));
+        assert_eq!(due(&with("b", "a")), (true, false));
+        assert_eq!(due(&with("a", "b")), (false, true));
+        assert_eq!(due(&with("b", "b")), (true, true));
+    }
+}

@@ -11,6 +11,9 @@ use specs::units::{CpuSet, Signal};
 
 use crate::plan::{Await, Blocked, Class, Drift, LimitDrift, Plan, Planned, Reason};
 
+#[cfg(test)]
+mod tests;
+
 /// Returns how a run ended: `exited 0`, `killed by KILL (out of memory)`.
 #[must_use]
 pub fn exit(status: ExitStatus, out_of_memory: bool) -> String {

@@ -177,14 +177,16 @@ pub enum Record {
         /// Made from.
         generation: Generation,
     },
-    /// Every object of this life was seen to be absent.
+    /// Every object of this life was seen to be absent. Also said of a life whose
+    /// [`Record::LifeBegins`] failed, since it may be durable all the same.
     LifeEnded {
         /// Whose.
         key: Key,
         /// Which life.
         incarnation: Incarnation,
     },
-    /// A deleted key has nothing left on the host.
+    /// A deleted key has nothing left on the host. The shell drops it when the key was
+    /// accepted anew meanwhile.
     Cleaned {
         /// Which.
         key: Key,

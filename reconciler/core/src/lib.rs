@@ -13,6 +13,8 @@ extern crate std;
 mod backoff;
 mod diff;
 pub mod explain;
+#[cfg(test)]
+mod fixture;
 pub mod io;
 pub mod machine;
 pub mod order;

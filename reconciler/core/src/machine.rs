@@ -72,6 +72,9 @@ struct Desk {
     in_hand: usize,
     /// Keys of which nothing is left, to be dropped.
     forgotten: Vec<Key>,
+    /// Keys dropped since the look at the host that is under way was asked for: it may still
+    /// show them as they were.
+    dropped: BTreeSet<Key>,
     boot: Boot,
     /// When the host is looked at next, or the look that is under way.
     host: HostLook,
@@ -119,6 +122,7 @@ impl Machine {
             next_incarnation: config.next_incarnation.max(highest.unwrap_or_default()),
             in_hand: 0,
             forgotten: Vec::new(),
+            dropped: BTreeSet::new(),
             boot: Boot {
                 begun: false,
                 left: None,
@@ -151,6 +155,7 @@ impl Machine {
                     return;
                 };
                 if let Some(slot) = self.slots.get_mut(&key) {
+                    slot.last_ticket = self.desk.last_ticket;
                     self.desk.executed(&key, slot, ticket, result);
                 }
             }
@@ -159,6 +164,7 @@ impl Machine {
                     return;
                 };
                 if let Some(slot) = self.slots.get_mut(&key) {
+                    slot.last_ticket = self.desk.last_ticket;
                     self.desk.appended(&key, slot, ticket, result);
                 }
             }
@@ -269,6 +275,7 @@ impl Machine {
         slot.intent = intent;
         if edited {
             slot.cleaned = false;
+            slot.outdated = true;
             slot.former = before.or(slot.former.take());
             slot.forgive(now);
         }
@@ -282,6 +289,7 @@ impl Machine {
         }
         let now = self.desk.now.boot_ms;
         for (key, slot) in &mut self.slots {
+            slot.outdated = true;
             self.desk.wake_slot(key, slot, now, Cause::Intent);
         }
     }
@@ -319,11 +327,23 @@ impl Machine {
         match self.desk.tickets.remove(&ticket) {
             Some(Some(key)) => {
                 if let Some(slot) = self.slots.get_mut(&key) {
+                    slot.last_ticket = self.desk.last_ticket;
                     self.desk.observed(&key, slot, ticket, observed);
                 }
             }
             Some(None) => self.host_observed(ticket, observed),
             None => {}
+        }
+    }
+
+    /// Drops keys of which nothing is left, before anything can begin for them.
+    fn drop_forgotten(&mut self) {
+        for key in core::mem::take(&mut self.desk.forgotten) {
+            self.slots.remove(&key);
+            self.desk.queue.remove(&key);
+            if matches!(self.desk.host, HostLook::Asked { .. }) {
+                self.desk.dropped.insert(key);
+            }
         }
     }
 
@@ -337,6 +357,7 @@ impl Machine {
             return;
         }
         while self.desk.in_hand < self.desk.bound() {
+            self.drop_forgotten();
             let Some((key, cause)) = self.desk.queue.pop(now) else {
                 break;
             };
@@ -345,10 +366,7 @@ impl Machine {
             };
             self.desk.begin(&key, slot, cause);
         }
-        for key in core::mem::take(&mut self.desk.forgotten) {
-            self.slots.remove(&key);
-            self.desk.queue.remove(&key);
-        }
+        self.drop_forgotten();
     }
 }
 

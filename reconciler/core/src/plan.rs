@@ -20,6 +20,8 @@ mod end;
 mod keep;
 mod make;
 mod subject;
+#[cfg(test)]
+mod tests;
 
 pub use drift::{Class, Drift, LimitDrift, Reason};
 

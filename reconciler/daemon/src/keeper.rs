@@ -33,7 +33,7 @@ use crate::clock;
 use crate::ledger::Ledger;
 use crate::overrides::Order;
 use crate::profiles::Profiles;
-use crate::reading::{Contents, Refusal, Survey};
+use crate::reading::{Contents, Readout, Refusal, Survey};
 use crate::removal::Removals;
 use crate::shell::{Durable, Message};
 use crate::source::directory::Identity;
@@ -48,6 +48,8 @@ const BATCH_MAX: usize = 256;
 const TICK: Duration = Duration::from_secs(1);
 /// A person's word about held-back removals holds for so long.
 const ALLOWED_MS: u64 = 10_000;
+/// Who waits for every directory to be read again is answered after so long in any case.
+const READ_MS: u64 = 5_000;
 /// A source whose listing has not come for so long says nothing any more.
 const SILENT_MS: u64 = 90_000;
 
@@ -168,6 +170,25 @@ struct Known {
     is_asked: bool,
 }
 
+impl Known {
+    /// Whether a listing that began later than this has come, and left nothing unsettled.
+    fn was_read_since(&self, since_ms: u64) -> bool {
+        let settled = |contents: &Contents| {
+            let settling = |file: &Readout| matches!(file, Readout::Settling(_));
+            contents.complete && !contents.files.values().any(settling)
+        };
+        self.at_ms > since_ms && self.said.as_ref().map_or(true, settled)
+    }
+}
+
+/// A person who waits until every directory was read again.
+struct Waiting {
+    /// Listings that began before do not count.
+    since_ms: u64,
+    message: String,
+    reply: Reply<String>,
+}
+
 /// The keeper itself.
 pub(crate) struct Keeper {
     config: Arc<Config>,
@@ -184,6 +205,7 @@ pub(crate) struct Keeper {
     told: BTreeMap<String, String>,
     store_error: Option<String>,
     again_at_ms: Option<u64>,
+    waiting: Vec<Waiting>,
     mode: Option<reconciler_core::io::Mode>,
     out: mpsc::Sender<Message>,
     view: watch::Sender<Arc<View>>,
@@ -226,6 +248,7 @@ impl Keeper {
             told: BTreeMap::new(),
             store_error: None,
             again_at_ms: None,
+            waiting: Vec::new(),
             mode: None,
             out: with.out,
             view,
@@ -293,6 +316,7 @@ impl Keeper {
         if look {
             self.round();
         }
+        self.answer_waiting();
         open
     }
 

@@ -74,10 +74,11 @@ fn run(path: &Path, config: &Arc<Config>, desk: &Desk, hint: Hint, hints: &Recei
 
 fn look(source: &mut Source, reader: &mut Reader, watch: &Watch) -> (Survey, Option<Duration>) {
     let renamed = watch.renamed();
+    let began_ms = clock::boot_ms();
     let seen = directory::look(source.path());
     // Written since: no longer whole, whatever its name did before.
     let renamed = renamed.intersection(&watch.renamed()).cloned().collect();
-    let listing = source.take_in(seen, &renamed, clock::boot_ms());
+    let listing = source.take_in(seen, &renamed, began_ms);
     watch.forget_renames(Some(&renamed));
     let again = listing
         .outcome

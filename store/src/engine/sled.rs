@@ -5,19 +5,20 @@
 //! synced. So: segments of 8 MiB, which keep a leaf of sixteen values of 64 KiB in the one
 //! file, and an own fsync of that file after each flush. See `docs/adr/sled.md`.
 
-use std::cell::Cell;
-use std::convert::Infallible;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use ::sled::Transactional;
 use ::sled::transaction::{ConflictableTransactionError, TransactionError};
 
+use super::worker::Worker;
 use super::{Engine, EngineError, Op, Tree, Visit, guarded};
 
 /// A leaf above a quarter of this leaves the one file that is synced. Fixed at creation.
@@ -28,7 +29,6 @@ const BACKGROUND_FLUSH_MS: u64 = 500;
 /// An earlier handle of this process gives its lock back a little after it was dropped.
 const LOCK_TRIES: u32 = 1000;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
-const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// Records read in one go.
 const PAGE_RECORDS: usize = 256;
 
@@ -45,28 +45,26 @@ pub(super) enum Sync {
 /// A key and its value.
 type Pair = (Vec<u8>, Vec<u8>);
 
-/// What the engine's thread is asked to do.
-type Job = Box<dyn FnOnce(&Open) + Send>;
-
-/// An open sled, on a thread of its own: after a failed write it may wait for ever for a
-/// buffer that nobody writes any more, in a flush, in a read and in its drop.
+/// An open sled, on a thread of its own.
+///
+/// A write that fails in sled's background sets its error and wakes nobody
+/// (`exit_reservation`), so a flush that already waits would wait for ever, and with it, by a
+/// lock over all sleds of a process, every other. A second flush finds the error and wakes
+/// the first: that is the nudge.
 struct Sled {
-    /// None only while it is dropped; then the thread ends.
-    jobs: Option<Sender<Job>>,
-    /// Disconnected when the thread has closed sled.
-    closed: Receiver<Infallible>,
-    deadline: Duration,
-    /// A job has missed its deadline; the thread is given up.
-    is_stuck: Cell<bool>,
+    thread: Worker<Open>,
+    /// For the second flush; dropped on the engine's thread.
+    db: Option<::sled::Db>,
+    is_nudging: Arc<AtomicBool>,
     /// sled's data file, opened once more, to be synced.
     log: File,
     sync: Sync,
 }
 
-impl std::fmt::Debug for Sled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Sled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sled")
-            .field("is_stuck", &self.is_stuck)
+            .field("thread", &self.thread)
             .field("log", &self.log)
             .finish_non_exhaustive()
     }
@@ -95,66 +93,18 @@ pub(super) fn open(
 ) -> Result<Box<dyn Engine>, EngineError> {
     const WHAT: &str = "sled's open";
     remove_half_snapshots(directory)?;
-    let (answer, wait) = mpsc::sync_channel(1);
-    // Bounded by its one user, who waits for each answer.
-    let (jobs, work) = mpsc::channel();
-    let (closing, closed) = mpsc::channel();
     let path = directory.to_owned();
-    thread::Builder::new()
-        .name("store-engine".to_owned())
-        .spawn(move || {
-            match guarded(WHAT, || open_here(&path)) {
-                // When the deadline has passed, nobody listens and no job comes.
-                Ok(open) => {
-                    drop(answer.send(Ok(())));
-                    serve(open, &work);
-                }
-                Err(error) => drop(answer.send(Err(error))),
-            }
-            drop(closing);
-        })
-        .map_err(|source| EngineError::from_io(WHAT, source))?;
     let deadline = Duration::from_secs(deadline_seconds);
-    answered(WHAT, deadline, wait.recv_timeout(deadline))?;
+    let thread = Worker::start(WHAT, deadline, move || open_here(&path))?;
+    let db = thread.ask(WHAT, || {}, |open| Ok(open.db.clone()))?;
     let log = synced_log(directory).map_err(|source| EngineError::from_io(WHAT, source))?;
     Ok(Box::new(Sled {
-        jobs: Some(jobs),
-        closed,
-        deadline,
-        is_stuck: Cell::new(false),
+        thread,
+        db: Some(db),
+        is_nudging: Arc::new(AtomicBool::new(false)),
         log,
         sync,
     }))
-}
-
-/// Does what is asked until nobody asks any more, and closes.
-fn serve(open: Open, work: &Receiver<Job>) {
-    for job in work {
-        job(&open);
-    }
-    // Dropping flushes; a damaged sled panics here, and that may not end the daemon.
-    drop(guarded("sled's close", || {
-        drop(open);
-        Ok(())
-    }));
-}
-
-fn answered<T>(
-    what: &'static str,
-    deadline: Duration,
-    answer: Result<Result<T, EngineError>, RecvTimeoutError>,
-) -> Result<T, EngineError> {
-    match answer {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => Err(EngineError::Late {
-            what,
-            seconds: deadline.as_secs(),
-        }),
-        Err(RecvTimeoutError::Disconnected) => Err(EngineError::Panicked {
-            what,
-            how: "its thread ended".to_owned(),
-        }),
-    }
 }
 
 /// A snapshot that a crash left half-written is taken for the newest and read as corruption,
@@ -233,31 +183,38 @@ fn log_path(directory: &Path) -> PathBuf {
 }
 
 impl Sled {
-    /// Has the engine's thread do something, and waits for it up to the deadline.
-    fn ask<T: Send + 'static>(
+    fn ask<A: Send + 'static>(
         &self,
         what: &'static str,
-        call: impl FnOnce(&Open) -> Result<T, EngineError> + Send + 'static,
-    ) -> Result<T, EngineError> {
-        let (answer, wait) = mpsc::sync_channel(1);
-        let job: Job = Box::new(move |open| drop(answer.send(guarded(what, || call(open)))));
-        let is_sent = self
-            .jobs
-            .as_ref()
-            .is_some_and(|jobs| jobs.send(job).is_ok());
-        let patience = if self.is_stuck.get() {
-            Duration::ZERO
-        } else {
-            self.deadline
+        call: impl FnOnce(&Open) -> Result<A, EngineError> + Send + 'static,
+    ) -> Result<A, EngineError> {
+        self.thread.ask(what, || self.nudge(), call)
+    }
+
+    /// Has another thread flush, unless one is still at it.
+    fn nudge(&self) {
+        const WHAT: &str = "sled's second flush";
+        let Some(db) = self.db.clone() else {
+            return;
         };
-        let result = match is_sent {
-            true => wait.recv_timeout(patience),
-            false => Err(RecvTimeoutError::Disconnected),
-        };
-        if matches!(result, Err(RecvTimeoutError::Timeout)) {
-            self.is_stuck.set(true);
+        if self.is_nudging.swap(true, Ordering::AcqRel) {
+            return;
         }
-        answered(what, self.deadline, result)
+        let is_nudging = Arc::clone(&self.is_nudging);
+        let flush = move || {
+            // What comes of it is what comes of the flush that is waited for.
+            drop(guarded(WHAT, || {
+                db.flush().map_err(|error| named(WHAT, error))
+            }));
+            is_nudging.store(false, Ordering::Release);
+        };
+        if thread::Builder::new()
+            .name("store-nudge".to_owned())
+            .spawn(flush)
+            .is_err()
+        {
+            self.is_nudging.store(false, Ordering::Release);
+        }
     }
 }
 
@@ -359,12 +316,13 @@ impl Engine for Sled {
 
 impl Drop for Sled {
     fn drop(&mut self) {
-        drop(self.jobs.take());
-        // One that does not close is left behind; its directory is not opened again.
-        if !self.is_stuck.get() {
-            let Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) =
-                self.closed.recv_timeout(CLOSE_DEADLINE);
-        }
+        // What waits, waits here, where it can be nudged; what fails was never acknowledged.
+        let flushed = self.make_durable();
+        let db = self.db.take();
+        drop(self.ask("sled's close", move |_| {
+            drop((db, flushed));
+            Ok(())
+        }));
     }
 }
 

@@ -8,7 +8,8 @@ use super::model::dump;
 use super::{full, workload, world};
 use crate::engine::EngineKind;
 use crate::image::Image;
-use crate::store::{CommitError, Health, Store};
+use crate::outcome::{CommitError, Health};
+use crate::store::Store;
 
 /// The way in for children; in a run of its own it has nothing to do.
 #[test]

@@ -12,7 +12,8 @@ use crate::disk;
 use crate::engine::{EngineKind, Op, Tree};
 use crate::frame;
 use crate::home::state_op;
-use crate::store::{Health, OpenError, Options, Store};
+use crate::outcome::{Health, OpenError};
+use crate::store::{Options, Store};
 use crate::wire::{SCHEMA, Witness};
 
 const SEED: u64 = 11;

@@ -8,7 +8,8 @@ use super::model::{Model, assert_same};
 use super::workload;
 use super::world::{self, Mounted, child, run};
 use crate::engine::EngineKind;
-use crate::store::{CommitError, Health, Opened, Options, Store};
+use crate::outcome::{CommitError, Health, Opened};
+use crate::store::{Options, Store};
 
 const SEED: u64 = 3;
 const MOST: u64 = 2_000;

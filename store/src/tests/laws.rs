@@ -8,11 +8,12 @@ use specs::id::{Generation, Incarnation, Key};
 
 use super::model::{accepted, key};
 use super::world::{KINDS, open_sound, options};
-use crate::draft::RefusedError;
 use crate::engine::EngineKind;
 use crate::model::{Accepted, Change, EventDraft, LifeRecord, Override};
+use crate::outcome::CommitError;
+use crate::outcome::RefusedError;
 use crate::read::EventQuery;
-use crate::store::{CommitError, Options, Store};
+use crate::store::{Options, Store};
 
 /// Runs a law on a new store of each engine.
 fn check(law: impl Fn(Store, &Path, EngineKind)) {
@@ -389,7 +390,7 @@ fn events_are_numbered_on_and_the_oldest_go_first() {
         commit(&store, &more);
         drop(store);
         let (store, opened) = Store::open_with(&few, kind, 0).unwrap();
-        assert_eq!(opened.health, crate::store::Health::Sound);
+        assert_eq!(opened.health, crate::outcome::Health::Sound);
         assert_eq!(seqs(&store, &all), (42..=51).collect::<Vec<_>>());
     }
 }
@@ -414,4 +415,28 @@ fn a_copy_that_is_due_replaces_copy_and_tail_and_keeps_two() {
         let found = crate::copy::recover(room.path()).unwrap().unwrap();
         assert_eq!(found.meta.revision, 60);
     }
+}
+
+/// Several tasks of a daemon share one store.
+#[test]
+fn commits_from_several_threads_are_each_whole_and_numbered_once() {
+    check(|store, _, _| {
+        let mut revisions: Vec<u64> = std::thread::scope(|scope| {
+            let one = |thread: u64| {
+                let store = &store;
+                move || {
+                    (0..10)
+                        .map(|_| commit(store, &[event(thread, "x")]))
+                        .collect::<Vec<_>>()
+                }
+            };
+            let threads: Vec<_> = (0..4).map(|thread| scope.spawn(one(thread))).collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        revisions.sort_unstable();
+        assert_eq!(revisions, (1..=40).collect::<Vec<_>>());
+    });
 }

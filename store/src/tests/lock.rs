@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use super::world::{self, Reaped, child, open_sound, options};
 use crate::engine::EngineKind;
-use crate::store::{OpenError, Store};
+use crate::outcome::OpenError;
+use crate::store::Store;
 
 #[test]
 fn the_second_opener_is_refused_by_name_and_touches_nothing() {

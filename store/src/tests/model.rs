@@ -11,8 +11,9 @@ use specs::id::{Digest, Generation, Incarnation, Key};
 
 use super::world::{KINDS, open};
 use crate::model::{Accepted, Change, Contents, EventDraft, Head, LifeRecord, Override, Source};
+use crate::outcome::{CommitError, Health};
 use crate::read::EventQuery;
-use crate::store::{CommitError, Health, Store};
+use crate::store::Store;
 
 /// Events of every model and test store.
 pub(super) const EVENTS_MAX: usize = 4096;

@@ -12,7 +12,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::engine::EngineKind;
-use crate::store::{Health, Opened, Options, Store};
+use crate::outcome::{Health, Opened};
+use crate::store::{Options, Store};
 
 /// Both engines.
 pub(super) const KINDS: [EngineKind; 2] = [EngineKind::Sled, EngineKind::Redb];
@@ -63,11 +64,12 @@ impl Dice {
     }
 }
 
-/// Options without ballast, in `directory`.
+/// Options without ballast and with a new copy every now and then, in `directory`.
 pub(super) fn options(directory: &Path) -> Options {
     Options {
         ballast_bytes: 0,
         deadline_seconds: 20,
+        export_every: 16,
         ..Options::new(directory)
     }
 }

@@ -188,11 +188,14 @@ fn restart_policies_say_what_follows_an_exit() {
     let mut world = World::new();
     world.start();
     let spec = |name: &str, policy: &str, code: u32| {
+        let delays = match policy {
+            "never" => "",
+            _ => ", backoff: {initial: 50ms, max: 400ms}",
+        };
         format!(
             "apiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: {name}}}\nspec:\n  \
              rootfs: {{directory: /srv/rootfs/busybox}}\n  processes:\n    - name: p\n      \
-             command: [/bin/sh, -c, \"exit {code}\"]\n      restart: {{policy: {policy}, \
-             backoff: {{initial: 50ms, max: 400ms}}}}\n"
+             command: [/bin/sh, -c, \"exit {code}\"]\n      restart: {{policy: {policy}{delays}}}\n"
         )
     };
     world.write("never.yaml", &spec("never", "never", 3));
@@ -279,7 +282,7 @@ fn a_suspended_container_is_left_exactly_as_it_is() {
     until("it to be suspended", SOON, || {
         world.status("worker")["phase"] == "Suspended"
     });
-    tests::world::kill(pid);
+    tests::host::kill(pid);
     throughout("nobody restarts it", Duration::from_secs(1), || {
         world.status("worker")["phase"] == "Suspended" && world.status("worker")["restarts"] == 0
     });
@@ -356,11 +359,12 @@ fn volumes_and_persistent_roots_outlive_the_container_and_ephemeral_roots_do_not
 fn a_changed_file_restarts_signals_or_does_nothing_as_it_says() {
     let mut world = World::new();
     world.start();
-    let spec = |content: &str, change: &str| {
+    let spec = |content: &str, change: &str, silent: &str| {
         format!(
             "apiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: conf}}\nspec:\n  \
              rootfs: {{directory: /srv/rootfs/busybox}}\n  files:\n    - {{path: /etc/app.conf, \
-             content: \"{content}\\n\", mode: \"0640\", user: app, onChange: \"{change}\"}}\n  \
+             content: \"{content}\\n\", mode: \"0640\", user: app, onChange: \"{change}\"}}\n    - \
+             {{path: /etc/silent.conf, content: \"{silent}\\n\", onChange: none}}\n  \
              processes:\n    - name: p\n      command: [/bin/sh, -c, \"trap 'echo reload \
              $(cat /etc/app.conf)' HUP; echo start $(cat /etc/app.conf); \
              stat -c '%a %U' /etc/app.conf; while :; do sleep 0.05; done\"]\n"
@@ -371,24 +375,24 @@ fn a_changed_file_restarts_signals_or_does_nothing_as_it_says() {
             String::from_utf8_lossy(&world.cli(&["logs", "conf"]).stdout).contains(wanted)
         });
     };
-    world.write("conf.yaml", &spec("one", "signal:HUP"));
+    world.write("conf.yaml", &spec("one", "signal:HUP", "a"));
     said(&world, "start one");
     said(&world, "640 app");
     let pid = world.pid("conf", "p");
-    world.write("conf.yaml", &spec("two", "signal:HUP"));
+    world.write("conf.yaml", &spec("two", "signal:HUP", "a"));
     said(&world, "reload two");
     assert_eq!(world.pid("conf", "p"), pid);
-    world.write("conf.yaml", &spec("three", "restart"));
+    world.write("conf.yaml", &spec("three", "restart", "a"));
     said(&world, "start three");
     let pid = world.pid("conf", "p");
-    world.write("conf.yaml", &spec("four", "none"));
+    world.write("conf.yaml", &spec("three", "restart", "four"));
     let root = eventually("the container's pid", SOON, || {
         world.wait_phase("conf", "Running")["pid"]
             .as_u64()
             .ok_or("none".to_owned())
     });
     until("the file to be the new one", SOON, || {
-        fs::read_to_string(format!("/proc/{root}/root/etc/app.conf"))
+        fs::read_to_string(format!("/proc/{root}/root/etc/silent.conf"))
             .is_ok_and(|text| text == "four\n")
     });
     assert_eq!(world.pid("conf", "p"), pid);

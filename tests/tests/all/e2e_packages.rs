@@ -55,7 +55,7 @@ fn intent_is_kept_without_its_file() {
     let before = world.wait_phase("worker", "Running");
     world.kill9();
     std::fs::rename(world.path("specs"), world.path("aside")).expect("take the directory away");
-    tests::world::kill(before["pid"].as_u64().expect("a pid"));
+    tests::host::kill(before["pid"].as_u64().expect("a pid"));
     world.spawn();
     // The container died while nobody looked, and its file cannot be read: it comes back.
     eventually("the worker to be made anew from the store", SOON, || {
@@ -80,7 +80,7 @@ fn delays_between_restarts_grow_to_their_cap_and_an_edit_forgets_them() {
         format!(
             "apiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: crash}}\nspec:\n  rootfs: \
              {{directory: /srv/rootfs/busybox}}\n  processes:\n    - name: p\n      command: [/bin/sh, \
-             -c, \"date +%s.%N; exit {code}\"]\n      restart: {{policy: always, backoff: {{initial: \
+             -c, \"cat /proc/uptime; exit {code}\"]\n      restart: {{policy: always, backoff: {{initial: \
              {initial}, max: 1h}}}}\n"
         )
     };
@@ -123,7 +123,7 @@ fn starts(world: &World) -> Vec<f64> {
     let output = world.cli(&["logs", "crash"]);
     String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .filter_map(|line| line.rsplit(' ').nth(1)?.parse().ok())
         .collect()
 }
 

@@ -189,7 +189,7 @@ fn what_a_rule_allows_is_granted() {
 fn the_host_network_is_shared_when_asked_for() {
     let mut world = World::new();
     world.start();
-    let port = free_port();
+    let port = tests::host::free_port();
     let text = said_by(
         &mut world,
         "  network: {mode: host}\n",
@@ -203,12 +203,6 @@ fn the_host_network_is_shared_when_asked_for() {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
     world.finish();
-}
-
-/// A port that nobody listens on at this moment.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind a port");
-    listener.local_addr().expect("an address").port()
 }
 
 #[test]

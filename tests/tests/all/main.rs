@@ -1,10 +1,20 @@
 //! One binary, one link. A file that is in this folder but not below fails `tidy`.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test may panic, and a JSON value gives null for what is not there"
+)]
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds and skips are told on standard output"
+)]
 
 mod e2e_drift;
+mod e2e_examples;
 mod e2e_life;
 mod e2e_packages;
 mod e2e_recovery;
 mod e2e_security;
 mod e2e_source;
+mod sim;
 mod tidy;

@@ -180,7 +180,8 @@ fn crates_that_decide_cannot_name_io() {
 #[test]
 fn unsafe_stands_at_its_two_addresses() {
     for (name, text) in sources() {
-        if UNSAFE.iter().any(|place| name.starts_with(place)) {
+        let is_this_file = name.ends_with("all/tidy.rs");
+        if is_this_file || UNSAFE.iter().any(|place| name.starts_with(place)) {
             continue;
         }
         for (number, line) in text.lines().enumerate() {

@@ -1,13 +1,15 @@
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
 use driver_api::Mark;
 use shim_proto::end::ShimEnd;
-use shim_proto::message::{Done, End, FailureKind, Forget, Report, ReportAsk};
-use shim_proto::record::{Record, header};
+use shim_proto::message::{Done, End, Exit, ExitKind, FailureKind, Forget, Report, ReportAsk};
+use shim_proto::record::{Record, UNIT_BYTES, header};
 use specs::id::{Incarnation, Instance, Key};
 
+use super::start::{StartError, nap};
 use super::*;
 
 fn mark() -> Mark {

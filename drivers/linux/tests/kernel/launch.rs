@@ -91,6 +91,7 @@ fn the_description_says_all_that_was_desired() {
         panic!("{sources:?}")
     };
     assert!(bind.recursive && bind.slave && bind.id_mapped && bind.source == "/srv/data");
+    assert_eq!(bind.beneath, "/srv");
     let Source::Tmpfs(tmpfs) = &sources[1] else {
         panic!("{sources:?}")
     };

@@ -2,17 +2,15 @@
 //! nothing is allocated, locked or looked up.
 
 use std::ffi::{CString, c_char};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::AsFd as _;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::{Errno, Result};
-use rustix::process::umask;
-use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::Gid;
 use shim_proto::launch::{Process, Rlimit};
 use shim_proto::message::Failure;
 
-use super::user::{self, User};
-use crate::fail::tolerate;
+use super::child::{Stage, Trouble};
 use crate::{fail, kernel};
 
 /// Searched when the process has no `PATH` of its own.
@@ -21,54 +19,34 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const WORDS_MAX: usize = 8192;
 /// Most resource limits: there are sixteen kinds (`getrlimit(2)`).
 const LIMITS_MAX: usize = 16;
-/// Deepest working directory, in bytes (`PATH_MAX`).
-const CWD_BYTES: usize = 4096;
-
-/// What every process of the container is confined to.
-#[derive(Debug)]
-pub(crate) struct Profile {
-    /// Capability bits that stay.
-    pub(crate) capabilities: u64,
-    /// `PR_SET_NO_NEW_PRIVS`.
-    pub(crate) no_new_privileges: bool,
-    /// Programs, in the order they are installed.
-    pub(crate) seccomp: Vec<Vec<libc::sock_filter>>,
-}
 
 /// A process about to be.
 #[derive(Debug)]
 pub(crate) struct Plan {
     command: String,
-    argv: Words,
-    envp: Words,
-    candidates: Vec<CString>,
-    pub(crate) user: User,
-    groups: Vec<Gid>,
-    work_dir: CString,
-    limits: Vec<Rlimit>,
+    pub(super) argv: Words,
+    pub(super) envp: Words,
+    pub(super) candidates: Vec<CString>,
+    pub(super) user: User,
+    pub(super) work_dir: CString,
+    pub(super) limits: Vec<Rlimit>,
     /// Limits that only somebody outside can set, before the process goes on.
     pub(crate) raise: Vec<Rlimit>,
 }
 
-/// The descriptors of a process about to be.
+/// Who a process runs as.
 #[derive(Debug)]
-pub(crate) struct Ends<'a> {
-    /// Becomes 0.
-    pub(crate) input: BorrowedFd<'a>,
-    /// Becomes 1.
-    pub(crate) output: &'a OwnedFd,
-    /// Becomes 2.
-    pub(crate) errors: &'a OwnedFd,
-    /// A byte says go; its end says do not.
-    pub(crate) go: &'a OwnedFd,
-    /// Takes one [`Trouble`]; closes by itself when the program runs.
-    pub(crate) trouble: &'a OwnedFd,
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// The group, then the supplementary ones.
+    pub(super) groups: Vec<Gid>,
 }
 
 /// C strings and the list of pointers to them, which ends in null.
 #[derive(Debug)]
-struct Words {
-    pointers: Vec<*const c_char>,
+pub(super) struct Words {
+    pub(super) pointers: Vec<*const c_char>,
     _strings: Vec<CString>,
 }
 
@@ -91,74 +69,16 @@ impl Words {
     }
 }
 
-/// At which step a process failed to become its program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Stage {
-    Streams = 1,
-    Limits,
-    Groups,
-    Group,
-    User,
-    Capabilities,
-    Directory,
-    Outside,
-    Privileges,
-    Seccomp,
-    Exec,
-}
-
-/// Why a process failed to become its program.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Trouble {
-    stage: u32,
-    errno: i32,
-    detail: u32,
-}
-
-/// Bytes of a [`Trouble`] on its way.
-pub(crate) const TROUBLE_BYTES: usize = 12;
-
-impl Trouble {
-    fn encode(self) -> [u8; TROUBLE_BYTES] {
-        let mut bytes = [0; TROUBLE_BYTES];
-        let words = [
-            self.stage.to_le_bytes(),
-            self.errno.to_le_bytes(),
-            self.detail.to_le_bytes(),
-        ];
-        for (to, from) in bytes.iter_mut().zip(words.as_flattened()) {
-            *to = *from;
-        }
-        bytes
-    }
-
-    /// Returns what was sent.
-    pub(crate) fn decode(bytes: &[u8; TROUBLE_BYTES]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *bytes;
-        Self {
-            stage: u32::from_le_bytes([a, b, c, d]),
-            errno: i32::from_le_bytes([e, f, g, h]),
-            detail: u32::from_le_bytes([i, j, k, l]),
-        }
-    }
-
-    /// Returns the kernel's number.
-    pub(crate) fn errno(self) -> i32 {
-        self.errno
-    }
-}
-
 impl Plan {
     /// Works out everything a process needs before it exists.
-    pub(crate) fn new(process: &Process) -> std::result::Result<Self, Failure> {
+    pub(crate) fn new(process: &Process) -> Result<Self, Failure> {
         let what = format!("start {:?}", process.name);
         let bad = |cause: &str| fail::terminal(&what, cause);
         let command = process.command.first().filter(|word| !word.is_empty());
         let command = command.ok_or_else(|| bad("its command is empty"))?.clone();
         let argv = Words::new(&process.command).ok_or_else(|| bad("a zero byte in its command"))?;
         let envp = Words::new(&process.env).ok_or_else(|| bad("a zero byte in its environment"))?;
-        let user = user::look_up(&process.user).map_err(|cause| fail::terminal(&what, cause))?;
+        let user = look_up(&process.user)?;
         if process.rlimits.len() > LIMITS_MAX {
             return Err(bad("more resource limits than there are kinds"));
         }
@@ -192,7 +112,6 @@ impl Plan {
             command,
             argv,
             envp,
-            groups: user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
             user,
             work_dir: CString::new(work_dir).map_err(|_| bad("a zero byte"))?,
             limits,
@@ -217,7 +136,7 @@ impl Plan {
             format!(
                 "join group {} and {} more",
                 self.user.gid,
-                self.groups.len().max(1) - 1
+                self.user.groups.len().max(1) - 1
             )
         } else if of(Stage::Capabilities) {
             "drop capabilities".into()
@@ -261,157 +180,25 @@ impl Plan {
             format!("command {command} not found in the root")
         }
     }
-
-    /// Waits for the word, becomes what the plan says, and runs the program. Never returns.
-    pub(crate) fn run(&self, profile: &Profile, ends: &Ends<'_>) -> ! {
-        let mut word = [0];
-        loop {
-            match rustix::io::read(ends.go, &mut word) {
-                Ok(1) => break,
-                Err(Errno::INTR) => {}
-                Ok(_) | Err(_) => kernel::exit_now(0),
-            }
-        }
-        let trouble = match self.become_program(profile, ends) {
-            Ok(never) => match never {},
-            Err(trouble) => trouble,
-        };
-        // Nobody is left to hear of it if this fails; the exit code below is then all.
-        tolerate(rustix::io::write(ends.trouble, &trouble.encode()));
-        kernel::exit_now(127)
-    }
-
-    fn become_program(
-        &self,
-        profile: &Profile,
-        ends: &Ends<'_>,
-    ) -> std::result::Result<std::convert::Infallible, Trouble> {
-        connect(ends).map_err(at(Stage::Streams))?;
-        umask(Mode::from_raw_mode(0o022));
-        for limit in &self.limits {
-            kernel::set_limit(0, limit)
-                .map_err(|errno| trouble(Stage::Limits, errno, limit.resource))?;
-        }
-        self.drop_rights(profile)?;
-        self.change_directory()?;
-        if profile.no_new_privileges {
-            rustix::thread::set_no_new_privs(true).map_err(at(Stage::Privileges))?;
-        }
-        // Marks only: every descriptor is close-on-exec from birth.
-        kernel::close_range(3, u32::MAX, true).map_err(at(Stage::Streams))?;
-        kernel::reset_signals();
-        for (place, program) in profile.seccomp.iter().enumerate() {
-            let place = u32::try_from(place).unwrap_or(u32::MAX);
-            kernel::install_seccomp(program)
-                .map_err(|errno| trouble(Stage::Seccomp, errno, place))?;
-        }
-        if needs_admin(profile) {
-            set_capabilities(self.final_capabilities(profile)).map_err(at(Stage::Capabilities))?;
-        }
-        Err(trouble(Stage::Exec, self.try_candidates(), 0))
-    }
-
-    /// Bounding set, groups, group, user, then the capabilities that are left.
-    fn drop_rights(&self, profile: &Profile) -> std::result::Result<(), Trouble> {
-        for capability in 0..64 {
-            if profile.capabilities >> capability & 1 == 0 {
-                match kernel::drop_bounding(capability) {
-                    Ok(()) => {}
-                    // The kernel knows no such capability, and none above it.
-                    Err(Errno::INVAL) => break,
-                    Err(errno) => return Err(trouble(Stage::Capabilities, errno, capability)),
-                }
-            }
-        }
-        let gid = Gid::from_raw(self.user.gid);
-        let uid = Uid::from_raw(self.user.uid);
-        rustix::thread::set_thread_groups(&self.groups).map_err(at(Stage::Groups))?;
-        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(at(Stage::Group))?;
-        if needs_admin(profile) {
-            rustix::thread::set_keep_capabilities(true).map_err(at(Stage::Capabilities))?;
-        }
-        rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(at(Stage::User))?;
-        let mut kept = self.final_capabilities(profile);
-        if needs_admin(profile) {
-            kept |= CapabilitySet::SYS_ADMIN.bits();
-        }
-        set_capabilities(kept).map_err(at(Stage::Capabilities))
-    }
-
-    /// Root keeps what the profile grants and gets it again at exec; others have nothing.
-    fn final_capabilities(&self, profile: &Profile) -> u64 {
-        if self.user.uid == 0 {
-            profile.capabilities
-        } else {
-            0
-        }
-    }
-
-    /// Done as the user. A directory reached through a descriptor of this process could lie
-    /// outside the root, so links of that kind are refused and the outcome is looked at.
-    fn change_directory(&self) -> std::result::Result<(), Trouble> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let path = self.work_dir.as_c_str();
-        let directory = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
-            .map_err(at(Stage::Directory))?;
-        rustix::process::fchdir(&directory).map_err(at(Stage::Directory))?;
-        let mut buffer = [0; CWD_BYTES];
-        match kernel::first_byte_of_cwd(&mut buffer) {
-            Ok(b'/') => Ok(()),
-            Ok(_) => Err(trouble(Stage::Outside, Errno::XDEV, 0)),
-            Err(errno) => Err(trouble(Stage::Directory, errno, 0)),
-        }
-    }
-
-    fn try_candidates(&self) -> Errno {
-        let mut last = Errno::NOENT;
-        for path in &self.candidates {
-            match kernel::exec(path, &self.argv.pointers, &self.envp.pointers) {
-                Errno::NOENT | Errno::NOTDIR => {}
-                // As shells do: look further, but remember that one was there.
-                Errno::ACCESS => last = Errno::ACCESS,
-                errno => return errno,
-            }
-        }
-        last
-    }
 }
 
-/// Installing a filter without giving up new privileges takes `CAP_SYS_ADMIN` in the user
-/// namespace (`seccomp(2)`).
-fn needs_admin(profile: &Profile) -> bool {
-    !profile.no_new_privileges && !profile.seccomp.is_empty()
-}
-
-fn set_capabilities(bits: u64) -> Result<()> {
-    let set = CapabilitySet::from_bits_retain(bits);
-    let inheritable = CapabilitySet::empty();
-    rustix::thread::clear_ambient_capability_set()?;
-    let sets = CapabilitySets {
-        effective: set,
-        permitted: set,
-        inheritable,
+/// Returns who that is in the root this process stands in. `root` needs no entry: an image of
+/// one program may have no `/etc`.
+fn look_up(text: &str) -> Result<User, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty())
+        .map_err(|errno| fail::kernel("open the root", errno))?;
+    let found = match crate::root::lookup_user(root.as_fd(), text) {
+        Err(_) if text == "root" => crate::root::lookup_user(root.as_fd(), "0"),
+        found => found,
     };
-    rustix::thread::set_capabilities(None, sets)
-}
-
-fn connect(ends: &Ends<'_>) -> Result<()> {
-    rustix::stdio::dup2_stdin(ends.input)?;
-    rustix::stdio::dup2_stdout(ends.output)?;
-    rustix::stdio::dup2_stderr(ends.errors)?;
-    rustix::process::setsid().map(|_| ())
-}
-
-fn at(stage: Stage) -> impl Fn(Errno) -> Trouble {
-    move |errno| trouble(stage, errno, 0)
-}
-
-fn trouble(stage: Stage, errno: Errno, detail: u32) -> Trouble {
-    Trouble {
-        stage: stage as u32,
-        errno: errno.raw_os_error(),
-        detail,
-    }
+    let found = found.map_err(fail::of_root)?;
+    let all = std::iter::once(&found.gid).chain(&found.groups);
+    Ok(User {
+        uid: found.uid,
+        gid: found.gid,
+        groups: all.map(|gid| Gid::from_raw(*gid)).collect(),
+    })
 }
 
 /// Returns the paths to try: the command itself if it has a slash, else one below each
@@ -474,12 +261,5 @@ mod tests {
         assert_eq!(paths("./a", &["PATH=/x"]), ["./a"]);
         assert_eq!(paths("a", &[]).len(), 6);
         assert!(paths("a", &["PATH="]).is_empty());
-    }
-
-    #[test]
-    fn trouble_survives_its_own_bytes() {
-        let sent = trouble(Stage::Limits, Errno::PERM, 7);
-        let got = Trouble::decode(&sent.encode());
-        assert_eq!((got.stage, got.errno, got.detail), (2, 1, 7));
     }
 }

@@ -113,7 +113,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_byte_is_lost_or_made_up(input in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..4000)) {
+        fn no_byte_is_lost_or_made_up(
+            input in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..4000),
+        ) {
             let mut out = Vec::new();
             let used = write_lines(2, "T", &input, &mut out);
             prop_assert_eq!(used, input.len());

@@ -8,7 +8,8 @@ use shim_proto::launch::{File, Mount};
 use shim_proto::message::{Answer, Ask, Done, Failure, FileReport, Forget};
 use shim_proto::record::Record;
 
-use super::{Shim, read_launch};
+use super::Shim;
+use super::papers::read_launch;
 use crate::fail::tolerate;
 use crate::launch::{open_root, open_user_namespace};
 use crate::{fail, root};

@@ -9,7 +9,8 @@ use shim_proto::launch::Rlimit;
 use shim_proto::message::{Answer, Done, Failure};
 use shim_proto::record::Record;
 
-use super::{Order, Shim, log_directory};
+use super::papers::log_directory;
+use super::{Order, Shim};
 use crate::init::{Hold, limit_name};
 use crate::link::{Broken, Link};
 use crate::logs::Logs;

@@ -1,6 +1,6 @@
 //! What a process of the container holds and is held by.
 
-use shim_proto::launch::Process;
+use shim_proto::launch::{Assembly, Process};
 use shim_proto::message::{Ask, FailureKind};
 
 use crate::world::{World, can_run, script, wait_for};
@@ -229,5 +229,56 @@ fn cgroups_hold_the_init_from_its_first_moment() {
     world.end();
     for cgroup in [unified, pids] {
         wait_for("the cgroup to empty", || std::fs::remove_dir(&cgroup).ok());
+    }
+}
+
+#[test]
+fn every_way_of_making_a_container_works_and_leaves_no_mount() {
+    if !can_run() {
+        return;
+    }
+    let mounts = |world: &World| {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let place = world.path("root");
+        table.matches(place.to_str().unwrap()).count()
+    };
+    for assembly in [Assembly::Detached, Assembly::Classic] {
+        for (own_ids, host_network) in [(true, false), (true, true), (false, false), (false, true)]
+        {
+            let mut world = World::new();
+            world.launch.assembly = assembly as i32;
+            world.launch.host_network = host_network;
+            let cgroup = world.add_cgroup("unified", true);
+            world.add_cgroup("pids", false);
+            if !own_ids {
+                world.launch.user_namespace = None;
+                // Capabilities that nobody on this host has are left out, not an error.
+                world.launch.capabilities = u64::MAX;
+            }
+            world.launch();
+            let (init, _) = world.id("init.id").unwrap();
+            let same = |name: &str| {
+                let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+                of(&init.to_string()) == of("self")
+            };
+            assert_eq!((same("user"), same("net")), (!own_ids, host_network));
+            assert!(!same("mnt") && !same("pid"));
+            let (shim, _) = world.id("shim.id").unwrap();
+            let home = std::fs::read_link(format!("/proc/{shim}/ns/mnt")).unwrap();
+            assert_eq!(home, std::fs::read_link("/proc/self/ns/mnt").unwrap());
+            let mut client = world.client();
+            let (exit, output) = client.run(&world, "p", "echo hi > /tmp/x; cat /tmp/x; exit 3");
+            assert_eq!(
+                (exit.value, output.as_str()),
+                (3, "hi\n"),
+                "{assembly:?} {own_ids}"
+            );
+            assert_eq!(mounts(&world), 0);
+            world.end();
+            assert_eq!(
+                std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap(),
+                ""
+            );
+        }
     }
 }

@@ -215,10 +215,15 @@ fn memory_is_flat_whatever_is_written() {
     for round in 0..50 {
         client.run(&world, "again", &format!("exit {}", round % 7));
     }
-    let after = both();
+    // Buffers of the flood go when there is nothing left to do.
+    let after = wait_for("memory to be given back", || {
+        let after = both();
+        let pairs = before.iter().zip(&after);
+        let is_flat = pairs
+            .into_iter()
+            .all(|((_, own), (_, own_after))| *own_after < own + 64);
+        is_flat.then_some(after)
+    });
     println!("shim, init: (pss, own) KiB {before:?}, after a flood {after:?}");
-    for ((_, own), (_, own_after)) in before.iter().zip(&after) {
-        assert!(*own_after < own + 128, "{before:?} {after:?}");
-    }
     world.end();
 }

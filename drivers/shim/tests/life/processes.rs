@@ -228,14 +228,14 @@ fn what_cannot_start_says_why() {
                 user: "nobody".into(),
                 ..base.clone()
             },
-            "not in the root's /etc/passwd",
+            "has no user nobody",
         ),
         (
             Process {
                 user: "4294967296".into(),
                 ..base.clone()
             },
-            "no user or group id",
+            "4294967296 is over",
         ),
         (
             Process {

@@ -1,10 +1,12 @@
 //! Kills, hostile bytes, torn files: the container goes on, or ends cleanly.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use prost::Message as _;
+use shim_proto::launch::{Logs, Process};
 use shim_proto::message::{Answer, Ask, ExitKind, FailureKind, Forget};
 
 use crate::world::{PATIENCE, World, can_run, script, wait_for};
@@ -28,27 +30,43 @@ fn a_killed_shim_costs_no_line_and_no_exit() {
     let seed = 20_261_121;
     println!("seed {seed}");
     let world = World::launched();
-    let text = "i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done; exit 9";
+    const LINES: u32 = 300_000;
+    let text = format!("i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); done; exit 9");
     let mut client = world.client();
-    client.start(script("p", text));
+    let logs = Some(Logs {
+        max_bytes: 64 << 20,
+        max_files: 2,
+        ..Logs::default()
+    });
+    // Not in the first place: a new shim hears of others before it hears of this one.
     client.start(script("q", "exec sleep 1000"));
-    let q = client.process("q").unwrap();
+    client.start(Process {
+        logs,
+        ..script("p", &text)
+    });
+    let (p, q) = (client.process("p").unwrap(), client.process("q").unwrap());
     let (init, _) = world.id("init.id").unwrap();
-    for moment in moments(seed).take(25) {
+    let runs = || std::path::Path::new(&format!("/proc/{}", p.pid)).exists();
+    let mut kills = 0;
+    for moment in moments(seed).take(60) {
         std::thread::sleep(Duration::from_micros(moment % 15_000));
         world.kill("shim.id");
+        kills += u32::from(runs());
         if moment % 3 == 0 {
             std::thread::sleep(Duration::from_micros(moment % 5000));
         }
         world.adopt();
     }
+    println!("{kills} kills while it wrote");
+    assert!(kills >= 20, "{kills}");
     let mut client = world.client();
     let exit = client.exit_of("p");
     assert_eq!((exit.kind(), exit.value), (ExitKind::Code, 9));
+    let last = format!("line {}\n", LINES - 1);
     wait_for("the last line", || {
-        world.output("p").ends_with("line 29999\n").then_some(())
+        world.output("p").ends_with(&last).then_some(())
     });
-    let expected: String = (0..30_000)
+    let expected: String = (0..LINES)
         .map(|number| format!("line {number}\n"))
         .collect();
     let output = world.output("p");
@@ -57,11 +75,8 @@ fn a_killed_shim_costs_no_line_and_no_exit() {
             .lines()
             .zip(expected.lines())
             .find(|(got, want)| got != want);
-        panic!(
-            "{} bytes instead of {}, first {wrong:?}",
-            output.len(),
-            expected.len()
-        );
+        let (got, want) = (output.len(), expected.len());
+        panic!("{got} bytes instead of {want}, first {wrong:?}");
     }
     let after = client.process("q").unwrap();
     assert_eq!(
@@ -180,6 +195,11 @@ fn hostile_bytes_harm_nobody() {
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         socket
     };
+    for name in ["shim.sock", "init.sock", "exits", "shim.lock", "init.id"] {
+        let facts = std::fs::metadata(world.directory().join(name)).unwrap();
+        let mode = facts.permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name} is root's alone");
+    }
     let mut pieces: Vec<Vec<u8>> = vec![
         b"GET / HTTP/1.0\r\n\r\n".to_vec(),
         vec![0xff; 100_000],

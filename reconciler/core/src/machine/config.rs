@@ -22,7 +22,7 @@ pub struct MachineConfig {
     pub next_incarnation: Incarnation,
     /// Lives that may have left objects on the host, as the store has them.
     pub lives: Vec<(Key, Incarnation, Generation)>,
-    /// What may be destroyed until the first [`Input::Mode`].
+    /// What may be destroyed until the first [`Input::Mode`](crate::io::Input::Mode).
     pub mode: Mode,
 }
 

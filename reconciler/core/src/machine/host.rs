@@ -55,6 +55,10 @@ impl Machine {
         } else {
             now.saturating_add(after)
         });
+        let dropped = core::mem::take(&mut self.desk.dropped);
+        observed
+            .containers
+            .retain(|key, _| self.slots.contains_key(key) || !dropped.contains(key));
         for key in observed.containers.keys() {
             self.slots
                 .entry(key.clone())
@@ -66,7 +70,7 @@ impl Machine {
         }
         for (key, slot) in &mut self.slots {
             let said = observed.containers.remove(key);
-            let newer = slot.is_idle() && slot.last_ticket < ticket;
+            let newer = slot.is_idle() && slot.last_ticket < ticket && !dropped.contains(key);
             if newer && (said.is_some() || observed.complete) {
                 let (observed, complete) = (said.unwrap_or_default(), observed.complete);
                 slot.view = Some(View {

@@ -7,8 +7,8 @@ use specs::id::Key;
 use specs::status::{ConditionKind, Status, Truth};
 
 use super::Desk;
-use super::slot::Slot;
-use crate::io::Effect;
+use super::slot::{Activity, Slot};
+use crate::io::{Cause, Effect};
 use crate::plan::{Class, Obstacle, Plan};
 use crate::status::{self, Basis};
 
@@ -99,5 +99,29 @@ impl Desk {
             }
         }
         self.publish(slot, status);
+    }
+
+    /// Ends the last round of a key of which nothing is left.
+    pub(super) fn forget(&mut self, key: &Key, slot: &mut Slot) {
+        if core::mem::take(&mut slot.memory.pruned) {
+            self.tell_pruned(key, slot);
+        }
+        let events = core::mem::take(&mut slot.events);
+        if !events.is_empty() {
+            self.effects.push_back(Effect::Publish {
+                status: None,
+                events,
+            });
+        }
+        if slot.status.is_some() {
+            self.effects.push_back(Effect::Forget(key.clone()));
+        }
+        slot.status = None;
+        if slot.again.is_some() {
+            return self.end_round(key, slot, self.now.boot_ms, Cause::Progress);
+        }
+        slot.activity = Activity::Idle;
+        self.in_hand = self.in_hand.saturating_sub(1);
+        self.forgotten.push(key.clone());
     }
 }

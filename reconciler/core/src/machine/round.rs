@@ -96,6 +96,9 @@ impl Desk {
         let now = self.now.boot_ms;
         self.tell_changes(key, slot);
         self.count_ends(key, slot);
+        if !slot.wants_life() {
+            slot.begun = None;
+        }
         let Some(view) = &mut slot.view else { return };
         view.fresh = false;
         let mut records = VecDeque::new();
@@ -171,6 +174,16 @@ impl Desk {
         if let Err(why) = result {
             // What has no record is not touched; what has one is not held up by this.
             self.record_failed(key, slot, &record, &why);
+            if let Record::LifeBegins {
+                incarnation,
+                generation,
+                ..
+            } = record
+                && Self::is_new(slot, incarnation)
+            {
+                // It may be durable all the same. The number is not used; the record goes.
+                slot.recorded.insert(incarnation, generation);
+            }
             return self.record_next(key, slot, rest);
         }
         match record {
@@ -187,6 +200,8 @@ impl Desk {
                 slot.recorded.remove(&incarnation);
                 slot.memory.forget_life(incarnation);
             }
+            // Wanted again, and perhaps deleted again, since: that is another cleanup.
+            Record::Cleaned { .. } if slot.outdated && slot.intent != Intent::Gone => {}
             Record::Cleaned { .. } => {
                 slot.cleaned = true;
                 self.tell_cleaned(key, slot);
@@ -203,12 +218,17 @@ impl Desk {
     /// Plans, tells, and begins the first stage.
     fn decide(&mut self, key: &Key, slot: &mut Slot) {
         let now = self.now.boot_ms;
+        slot.outdated = false;
         let Some(view) = slot.view.clone() else {
             return;
         };
         let policy = slot.policy(self.mode, self.next_incarnation, now);
         let plan = plan(key, &slot.intent, &view.observed, view.complete, &policy);
         self.tally_boot(key, slot, &plan);
+        if slot.begun.is_some() && slot.begun != plan.life {
+            // Another life serves after all: the record of this one goes at the next look.
+            slot.begun = None;
+        }
         let deleted = matches!(slot.intent, Intent::Deleted { .. }) && !slot.cleaned;
         if deleted && slot.is_clear() && slot.tries.retry.is_none() {
             let record = Record::Cleaned { key: key.clone() };
@@ -247,6 +267,10 @@ impl Desk {
         shut: BTreeSet<Incarnation>,
     ) {
         rest.retain(|planned| !shut.contains(&planned.step.incarnation));
+        if slot.outdated {
+            // Planned for what was wanted before.
+            rest.clear();
+        }
         let Some(planned) = rest.pop_front() else {
             return self.end_round(key, slot, self.now.boot_ms, Cause::Progress);
         };
@@ -350,36 +374,12 @@ impl Desk {
         longest / 2 + spread % (longest / 2)
     }
 
-    fn end_round(&mut self, key: &Key, slot: &mut Slot, at_ms: u64, cause: Cause) {
+    pub(super) fn end_round(&mut self, key: &Key, slot: &mut Slot, at_ms: u64, cause: Cause) {
         slot.activity = Activity::Idle;
         self.in_hand = self.in_hand.saturating_sub(1);
         match slot.again.take() {
             Some(woken) => self.queue.push(key, self.now.boot_ms, woken),
             None => self.queue.push(key, at_ms, cause),
         }
-    }
-
-    fn forget(&mut self, key: &Key, slot: &mut Slot) {
-        if core::mem::take(&mut slot.memory.pruned) {
-            self.tell_pruned(key, slot);
-        }
-        let events = core::mem::take(&mut slot.events);
-        if !events.is_empty() {
-            self.effects.push_back(Effect::Publish {
-                status: None,
-                events,
-            });
-        }
-        if slot.status.is_some() {
-            self.effects.push_back(Effect::Forget(key.clone()));
-        }
-        self.forgotten.push(key.clone());
-        let woken = slot.again.take();
-        self.end_round(
-            key,
-            slot,
-            self.now.boot_ms,
-            woken.unwrap_or(Cause::Progress),
-        );
     }
 }

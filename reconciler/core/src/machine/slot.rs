@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use driver_api::{ContainerObserved, ProcessId, ProcessObserved};
-use specs::desired::Desired;
+use specs::desired::{Desired, Run};
 use specs::id::{Generation, Incarnation, ProcessName};
 use specs::status::{Failure, Phase, Status};
 
@@ -33,7 +33,10 @@ pub(super) struct Slot {
     pub(super) activity: Activity,
     /// Woken while in hand.
     pub(super) again: Option<Cause>,
-    /// The newest ticket that was given out for this key.
+    /// Intent or mode changed since the stage under way was planned: no more of it.
+    pub(super) outdated: bool,
+    /// The newest ticket given out, to whomever, when this key last asked or was answered: a
+    /// look at the whole host that was asked for before says nothing new of it.
     pub(super) last_ticket: Ticket,
     pub(super) tries: Tries,
     pub(super) looks: Looks,
@@ -112,6 +115,8 @@ pub(super) struct Memory {
     pub(super) processes: BTreeMap<(Incarnation, ProcessName), ProcessObserved>,
     pub(super) inits: BTreeMap<Incarnation, ProcessId>,
     pub(super) oom_kills: BTreeMap<Incarnation, u64>,
+    /// Lives whose loopback link was seen up.
+    pub(super) loopback: BTreeSet<Incarnation>,
     /// When each life was first seen to live, milliseconds since boot.
     pub(super) alive_ms: BTreeMap<Incarnation, u64>,
     /// Lives whose init was killed on our word.
@@ -139,6 +144,7 @@ impl Slot {
             view: None,
             activity: Activity::Idle,
             again: None,
+            outdated: false,
             last_ticket: Ticket(0),
             tries: Tries::default(),
             looks: Looks::default(),
@@ -174,6 +180,12 @@ impl Slot {
 
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.activity, Activity::Idle)
+    }
+
+    /// Returns whether a new life may be wanted, so that one just begun is kept for it.
+    pub(super) fn wants_life(&self) -> bool {
+        self.wanted()
+            .is_some_and(|wanted| wanted.desired.run == Run::Running && !wanted.desired.suspend)
     }
 
     /// Returns whether nothing of this key is left anywhere.

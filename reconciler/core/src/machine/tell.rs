@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use driver_api::{Action, ExitStatus, Outcome, ProcessObserved, ProcessState, Run};
+use driver_api::{Action, ExitStatus, Fact, Outcome, ProcessObserved, ProcessState, Run};
 use specs::event::Severity;
 use specs::id::{Incarnation, Key, ProcessName};
 use specs::status::{ConditionKind, Failure, Phase, Status, Truth};
@@ -12,7 +12,6 @@ use specs::units::Millis;
 
 use super::Desk;
 use super::slot::{Memory, Slot};
-use super::tries::severity;
 use crate::explain;
 use crate::io::{Intent, NewEvent};
 use crate::plan::{Class, Drift, Obstacle, Plan, Planned};
@@ -44,6 +43,7 @@ impl Memory {
         self.processes.retain(|(of, _), _| *of != life);
         self.inits.remove(&life);
         self.oom_kills.remove(&life);
+        self.loopback.remove(&life);
         self.alive_ms.remove(&life);
         self.killed.remove(&life);
         self.died.remove(&life);
@@ -66,6 +66,9 @@ impl Desk {
             }
             for (name, seen) in life.processes.known().into_iter().flatten() {
                 self.tell_process(key, slot, (*incarnation, name), seen, (first, oom));
+            }
+            if life.loopback_up == Fact::Known(true) {
+                slot.memory.loopback.insert(*incarnation);
             }
             if let Some(init) = life.init.known().filter(|init| init.ready) {
                 let now = self.now.boot_ms;
@@ -166,13 +169,14 @@ impl Desk {
         }
         let reason = &planned.reason;
         let why = explain::drift(&reason.drift);
+        let life = planned.step.incarnation;
         let told = match (&planned.step.action, reason.class) {
             (Action::SetLimits(_), Class::Live) => event(key, slot, "LimitsChanged", why),
             (Action::SetLimits(_), _) => warning(key, slot, "LimitsRepaired", why),
             (Action::RestoreMount { .. }, _) => warning(key, slot, "MountRestored", why),
             (Action::RejoinCgroup(_), _) => warning(key, slot, "CgroupRejoined", why),
             (Action::AdoptInit, _) => warning(key, slot, "ShimReplaced", why),
-            (Action::RaiseLoopback, Class::Repair) if slot.settled.0 > 0 => {
+            (Action::RaiseLoopback, _) if slot.memory.loopback.contains(&life) => {
                 warning(key, slot, "LoopbackRaised", why)
             }
             (Action::WriteFiles(_), _) => event(key, slot, "FilesWritten", why),
@@ -372,5 +376,13 @@ impl Desk {
             .filter(|due| *due > wall);
         status.next_retry_ms = due.min();
         self.publish(slot, status);
+    }
+}
+
+/// How bad an obstacle is for people.
+fn severity(kind: Obstacle) -> Severity {
+    match kind {
+        Obstacle::Withheld => Severity::Normal,
+        Obstacle::Unknown | Obstacle::Impossible | Obstacle::Failed => Severity::Warning,
     }
 }

@@ -4,9 +4,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use driver_api::{Action, Life, Outcome, StepError, StepFailure};
+use driver_api::{Action, ExitStatus, Life, Outcome, StepError, StepFailure};
 use specs::desired::Run;
-use specs::event::Severity;
 use specs::id::{Incarnation, Key, ProcessName};
 use specs::status::Failure;
 use specs::units::Millis;
@@ -335,9 +334,20 @@ impl Desk {
                 let respawn = slot.tries.respawns.entry(name.clone()).or_default();
                 respawn.observe(*incarnation, seen);
                 let verdict = judge(desired, name, process, &digests, Some(seen));
-                if !matches!(verdict, Verdict::Again(_)) {
+                let Verdict::Again(status) = verdict else {
                     continue;
+                };
+                if matches!(status, ExitStatus::NotStarted(_)) {
+                    // It is on record, so its own delay takes the place of the step's.
+                    let verb = "StartProcess";
+                    let (incarnation, subject) = (*incarnation, name.to_string());
+                    slot.tries.held.remove(&StepKey {
+                        incarnation,
+                        verb,
+                        subject,
+                    });
                 }
+                let respawn = slot.tries.respawns.entry(name.clone()).or_default();
                 if let Some(attempt) = respawn.ended(process, seen) {
                     self.effects.push_back(Effect::ScheduleRetry {
                         key: key.clone(),
@@ -380,12 +390,4 @@ fn is_making(action: &Action) -> bool {
             | Action::PrepareRoot(_)
             | Action::StartShim(_)
     )
-}
-
-/// How bad an obstacle is for people.
-pub(super) fn severity(kind: Obstacle) -> Severity {
-    match kind {
-        Obstacle::Withheld => Severity::Normal,
-        Obstacle::Unknown | Obstacle::Impossible | Obstacle::Failed => Severity::Warning,
-    }
 }

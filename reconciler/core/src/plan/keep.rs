@@ -185,7 +185,10 @@ impl Keep<'_> {
         if self.desired.container.network == Network::None {
             match &self.life.loopback_up {
                 Fact::Known(false) => {
-                    let reason = Reason::new(self.class, Drift::LoopbackDown);
+                    // Nothing ran in it yet: it is still being made.
+                    let fresh = self.life.processes.known().is_some_and(BTreeMap::is_empty);
+                    let class = if fresh { Class::Create } else { self.class };
+                    let reason = Reason::new(class, Drift::LoopbackDown);
                     parts
                         .places
                         .steps

@@ -13,7 +13,7 @@ use specs::id::Incarnation;
 
 use super::keep::impossible;
 use super::subject::{NOBODY, Subject};
-use super::{Await, Blocked, Class, Drift, Plan, Planned, Reason, Stage};
+use super::{Await, Blocked, Class, Drift, Plan, Planned, Reason, Stage, StepKey};
 use crate::diff;
 
 /// Plans the making of a life, or of what is missing of a half-made one.
@@ -69,8 +69,11 @@ pub(crate) fn make(
     }
     match life.map_or(&Fact::Absent, |life| &life.shim) {
         Fact::Absent => {
-            let mut stage = Stage::of(step(NOBODY, Action::StartShim(desired.clone())));
-            if parts.lasting_root {
+            let start = step(NOBODY, Action::StartShim(desired.clone()));
+            let key = StepKey::of(&start.step);
+            let mut stage = Stage::of(start);
+            // While the start is held, there is nothing to make sure of.
+            if parts.lasting_root && !subject.policy.hold.steps.contains_key(&key) {
                 stage
                     .steps
                     .insert(0, step(NOBODY, Action::PrepareRoot(desired.clone())));

@@ -115,7 +115,7 @@ impl App {
     }
 }
 
-/// The part of a path behind `?`; what cannot be read is told as a [`Problem`] too.
+/// The part of a path behind `?`; what cannot be read is told as a problem too.
 pub(super) struct Asked<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + std::marker::Sync> FromRequestParts<S> for Asked<T> {

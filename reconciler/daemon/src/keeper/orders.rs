@@ -10,7 +10,7 @@ use specs::id::Key;
 use store::model::Change;
 use tokio::sync::oneshot;
 
-use super::{ALLOWED_MS, Denied, Keeper, Reply, event};
+use super::{ALLOWED_MS, Denied, Keeper, READ_MS, Reply, Waiting, event};
 use crate::accept::{self, Desk, Said};
 use crate::api::wire::PlanFile;
 use crate::clock;
@@ -83,17 +83,53 @@ impl Keeper {
     }
 
     /// Has every directory looked at now, and lets held-back removals go on if so many are
-    /// allowed.
+    /// allowed. The answer comes when what was there at the time of asking has been taken.
     pub(super) fn sync(&mut self, allow: Option<u64>, reply: Reply<String>) {
+        let since_ms = clock::boot_ms();
         for known in self.sources.values() {
             known.hint.give();
         }
         self.send(Message::Look(None));
         let result = match allow {
-            None => Ok(format!("reading {} directories again", self.sources.len())),
+            None => Ok(match self.sources.len() {
+                1 => "read the directory again".to_owned(),
+                count => format!("read {count} directories again"),
+            }),
             Some(most) => self.allow(most),
         };
-        reply.send(result).ok();
+        match result {
+            Ok(message) => self.waiting.push(Waiting {
+                since_ms,
+                message,
+                reply,
+            }),
+            Err(denied) => drop(reply.send(Err(denied))),
+        }
+    }
+
+    /// Answers those whose time has come.
+    pub(super) fn answer_waiting(&mut self) {
+        let now_ms = clock::boot_ms();
+        for waiting in std::mem::take(&mut self.waiting) {
+            let late = now_ms.saturating_sub(waiting.since_ms) >= READ_MS;
+            let unread = self
+                .sources
+                .values()
+                .filter(|known| !known.was_read_since(waiting.since_ms));
+            let mut all_read = true;
+            for known in unread {
+                all_read = false;
+                // A listing that began in the same millisecond may have begun before.
+                if known.at_ms == waiting.since_ms {
+                    known.hint.give();
+                }
+            }
+            if all_read || late {
+                waiting.reply.send(Ok(waiting.message)).ok();
+            } else {
+                self.waiting.push(waiting);
+            }
+        }
     }
 
     fn allow(&mut self, most: u64) -> Result<String, Denied> {

@@ -2,7 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test that fails may panic"
+    reason = "what fails in a test fails the test"
 )]
 
 mod answers;

@@ -1,0 +1,165 @@
+//! What others do to the world: chance, and people with a shell.
+
+use driver_api::{ExitStatus, Fact};
+use specs::id::{Incarnation, Key};
+
+use crate::world::World;
+
+/// One thing that happens without the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hand {
+    /// A process is killed.
+    ProcessDies,
+    /// A supervisor is killed.
+    ShimDies,
+    /// Pid 1 is killed.
+    InitDies,
+    /// The kernel kills a process for memory.
+    OutOfMemory,
+    /// Somebody writes another limit.
+    Limits,
+    /// Somebody unmounts something.
+    MountLost,
+    /// Somebody remounts something.
+    MountMode,
+    /// Somebody removes a cgroup, moving what is in it away.
+    CgroupGone,
+    /// Somebody removes it in one hierarchy.
+    CgroupPartial,
+    /// Somebody moves the init out.
+    InitMoved,
+    /// Somebody sets the loopback link down.
+    LoopbackDown,
+    /// The host is started anew.
+    Reboot,
+}
+
+impl Hand {
+    /// Every one but the reboot, which is no matter of one container.
+    pub const SMALL: [Self; 11] = [
+        Self::ProcessDies,
+        Self::ShimDies,
+        Self::InitDies,
+        Self::OutOfMemory,
+        Self::Limits,
+        Self::MountLost,
+        Self::MountMode,
+        Self::CgroupGone,
+        Self::CgroupPartial,
+        Self::InitMoved,
+        Self::LoopbackDown,
+    ];
+}
+
+impl World {
+    /// Lays a hand on some life; returns whose, if it changed anything.
+    pub fn lay(&mut self, hand: Hand) -> Option<Key> {
+        if hand == Hand::Reboot {
+            self.reboot();
+            return None;
+        }
+        let ids: Vec<(Key, Incarnation)> = self.lives.keys().cloned().collect();
+        let at = self.rng.index(ids.len());
+        let (key, incarnation) = ids.get(at)?.clone();
+        self.lay_on(hand, &key, incarnation).then_some(key)
+    }
+
+    /// Lays a hand on one life; returns whether it changed anything.
+    pub fn lay_on(&mut self, hand: Hand, key: &Key, incarnation: Incarnation) -> bool {
+        let now = self.clock_ms;
+        let pick = self.rng.index(7);
+        let Some(life) = self.lives.get_mut(&(key.clone(), incarnation)) else {
+            return false;
+        };
+        match hand {
+            Hand::ProcessDies | Hand::OutOfMemory => {
+                let mut running = life
+                    .processes
+                    .values_mut()
+                    .filter(|process| process.running.is_some());
+                let Some(process) = running.next() else {
+                    return false;
+                };
+                process.end(ExitStatus::Signal(9), now);
+                if let (Hand::OutOfMemory, Some(cgroup)) = (hand, &mut life.cgroup) {
+                    cgroup.oom_kills += 1;
+                }
+                true
+            }
+            Hand::ShimDies => {
+                // An init that does not stand yet goes with its supervisor.
+                if life.shim.is_some() && life.init.as_ref().is_some_and(|init| !init.ready) {
+                    life.end_init(now);
+                }
+                life.shim.take().is_some()
+            }
+            Hand::InitDies => {
+                let lived = life.init.is_some();
+                life.end_init(now);
+                life.strays = lived && pick == 0 && life.cgroup.is_some();
+                lived
+            }
+            Hand::Limits => {
+                let Some(cgroup) = &mut life.cgroup else {
+                    return false;
+                };
+                match pick {
+                    0 => cgroup.limits.memory = Fact::Known(None),
+                    1 => cgroup.limits.memory = Fact::Known(Some(1 << 20)),
+                    2 => cgroup.limits.pids = Fact::Known(Some(0)),
+                    3 => cgroup.limits.cpu = Fact::Known(Some(10)),
+                    4 => cgroup.limits.cpu_weight = Fact::Known(Some(7)),
+                    5 => cgroup.limits.swap = Fact::Known(None),
+                    _ => cgroup.limits.cpu_set = Fact::Known(Some(vec![(0, 0)])),
+                }
+                true
+            }
+            Hand::MountLost => life.mounts.pop_first().is_some(),
+            Hand::MountMode => {
+                let Some(mut mount) = life.mounts.first_entry() else {
+                    return false;
+                };
+                mount.get_mut().read_only ^= true;
+                true
+            }
+            Hand::CgroupGone => {
+                if let Some(init) = &mut life.init {
+                    init.in_cgroup = false;
+                }
+                life.strays = false;
+                life.cgroup.take().is_some()
+            }
+            Hand::CgroupPartial => life
+                .cgroup
+                .as_mut()
+                .map(|cgroup| cgroup.whole = false)
+                .is_some(),
+            Hand::InitMoved => life
+                .init
+                .as_mut()
+                .map(|init| init.in_cgroup = false)
+                .is_some(),
+            Hand::LoopbackDown => core::mem::take(&mut life.loopback_up),
+            Hand::Reboot => false,
+        }
+    }
+
+    /// Starts the host anew: nothing lives; what was on disk stays.
+    fn reboot(&mut self) {
+        self.boots += 1;
+        self.clock_ms = 5_000;
+        for life in self.lives.values_mut() {
+            life.end_init(0);
+            life.shim = None;
+            life.cgroup = None;
+            life.strays = false;
+            life.files.clear();
+            // The runtime directory lies in memory on most hosts, on disk on some.
+            if self.boots.is_multiple_of(2) {
+                life.bundle = None;
+                life.processes.clear();
+            }
+        }
+        self.sweep();
+    }
+}

@@ -1,0 +1,345 @@
+//! Properties of the planner alone, over hosts that were reached and hosts that never were.
+//!
+//! The model applies whole stages of a plan to a simulated world until the plan is empty:
+//! without a machine, so that nothing but the plan decides.
+
+use std::collections::BTreeSet;
+
+use driver_api::{Action, ContainerObserved, Deadline, Driver, Fact, Gap, Life, Scope, Step};
+use driver_sim::{Chances, Hand, Ratio, Rng, SimHost, check};
+use proptest::prelude::*;
+use reconciler_core::io::{Intent, Mode};
+use reconciler_core::order::is_destructive;
+use reconciler_core::plan::{Hold, Plan, PlanPolicy, plan};
+use specs::desired::Desired;
+use specs::id::{Generation, Incarnation, Key};
+
+use super::wanted;
+
+/// Stages that bring any host to what is wanted: the end of a life has six, its making five,
+/// of which three run beside the end's last three; one more for a process that only begins
+/// to end, and one for a supervisor that is adopted to end it with grace.
+const ROUNDS_MAX: usize = 12;
+const NO_DEADLINE: Deadline = Deadline { at_ms: u64::MAX };
+
+fn policy(next: Incarnation) -> PlanPolicy {
+    PlanPolicy {
+        mode: Mode {
+            destroy: true,
+            prune: true,
+        },
+        next_incarnation: next,
+        settled: Generation(0),
+        former: None,
+        hold: Hold::default(),
+    }
+}
+
+fn look(host: &SimHost, key: &Key) -> (ContainerObserved, bool) {
+    let scope = Scope::Container(key.clone());
+    let mut observed = host.observe(&scope, NO_DEADLINE);
+    host.delivered(&scope, &observed);
+    (
+        observed.containers.remove(key).unwrap_or_default(),
+        observed.complete,
+    )
+}
+
+fn next(host: &SimHost) -> Incarnation {
+    let used = host
+        .world()
+        .records
+        .iter()
+        .map(|(_, incarnation)| *incarnation)
+        .max();
+    used.unwrap_or_default().next()
+}
+
+/// Does the first stage of a plan; each step is named by a record before.
+fn apply(host: &SimHost, plan: &Plan) {
+    let Some(stage) = plan.stages.first() else {
+        return;
+    };
+    for planned in &stage.steps {
+        let id = (planned.step.key.clone(), planned.step.incarnation);
+        host.world().records.insert(id);
+        let _answer = host.execute(&planned.step, NO_DEADLINE);
+    }
+    if stage.steps.is_empty() {
+        // What was begun ends in its own time.
+        host.world().advance(1_000);
+    }
+}
+
+/// Plans and applies until nothing is left; gives how many rounds that took. A wait for what
+/// was begun counts as one, however long.
+fn converge(host: &SimHost, key: &Key, intent: &Intent) -> Result<usize, String> {
+    let mut rounds = 0;
+    let mut waited = false;
+    for _ in 0..200 {
+        let (observed, complete) = look(host, key);
+        let plan = plan(key, intent, &observed, complete, &policy(next(host)));
+        if plan.is_settled() {
+            return Ok(rounds);
+        }
+        let waits = plan
+            .stages
+            .first()
+            .is_some_and(|stage| stage.steps.is_empty());
+        rounds += usize::from(!(waits && waited));
+        waited = waits;
+        apply(host, &plan);
+        if let Some(violation) = host.world().violations.first() {
+            return Err(violation.clone());
+        }
+    }
+    Err(format!("{key} does not converge"))
+}
+
+/// Returns a host with traces of several lives of one key: some steps of several plans done,
+/// in an order no plan would have, then hands laid on what came of it.
+fn any_host(rng: &mut Rng, key: &Key) -> SimHost {
+    let host = SimHost::new(rng.next_u64());
+    let some = |rng: &mut Rng, most| Ratio {
+        hits: most,
+        of: 1 + u32::try_from(rng.below(9)).unwrap_or(0),
+    };
+    for _ in 0..rng.below(4) {
+        let generation = 1 + rng.below(3);
+        let desired = calm(wanted::any(rng, key, generation));
+        let intent = wanted::intent(desired);
+        let half = some(rng, 1);
+        host.set_chances(Chances {
+            do_half: half,
+            fail_before: half,
+            ..Chances::none()
+        });
+        for _ in 0..rng.below(14) {
+            let (observed, _) = look(&host, key);
+            apply(
+                &host,
+                &plan(key, &intent, &observed, true, &policy(next(&host))),
+            );
+        }
+        if rng.below(8) == 0 {
+            host.world().lay(Hand::Reboot);
+        }
+    }
+    host.set_chances(Chances::none());
+    for _ in 0..rng.below(5) {
+        host.world().lay(Hand::SMALL[rng.index(Hand::SMALL.len())]);
+    }
+    // A part of some life is gone that no plan would have removed alone.
+    let mut world = host.world();
+    let torn = rng.below(6);
+    if let Some(life) = world.lives.values_mut().next() {
+        match torn {
+            0 => life.bundle = None,
+            1 => life.root = None,
+            2 if life.init.is_none() => life.cgroup = None,
+            3 => life.files.clear(),
+            _ => {}
+        }
+    }
+    world.lives.retain(|_, life| life.is_something());
+    world.violations.clear();
+    world.calm = true;
+    drop(world);
+    host
+}
+
+/// A container without processes that never rest, so that there is an end to wait for.
+fn calm(mut desired: Desired) -> Desired {
+    desired.suspend = false;
+    for process in desired.processes.values_mut() {
+        if process.command[0] == "flaky" {
+            process.command[0] = "serve".into();
+        }
+    }
+    desired
+}
+
+/// Replaces facts by gaps, as many as the ratio says.
+fn with_gaps(rng: &mut Rng, observed: &ContainerObserved, ratio: Ratio) -> ContainerObserved {
+    fn hide<T>(rng: &mut Rng, ratio: Ratio, fact: &mut Fact<T>) {
+        if rng.chance(ratio) {
+            *fact = Fact::Unknown(Gap {
+                what: "read it".into(),
+                why: "EIO".into(),
+            });
+        }
+    }
+    let mut observed = observed.clone();
+    for life in observed.lives.values_mut() {
+        hide(rng, ratio, &mut life.bundle);
+        hide(rng, ratio, &mut life.cgroup);
+        hide(rng, ratio, &mut life.root);
+        hide(rng, ratio, &mut life.shim);
+        hide(rng, ratio, &mut life.init);
+        hide(rng, ratio, &mut life.mounts);
+        hide(rng, ratio, &mut life.loopback_up);
+        hide(rng, ratio, &mut life.processes);
+        hide(rng, ratio, &mut life.files);
+    }
+    observed
+}
+
+/// The facts that a destructive or creating step rests on are all known.
+fn rests_on_facts(step: &Step, observed: &ContainerObserved, complete: bool) -> bool {
+    let life = observed.lives.get(&step.incarnation);
+    let known = |fact: fn(&Life) -> bool| life.is_none_or(fact);
+    let init = known(|life| life.init.gap().is_none());
+    let cgroup = known(|life| life.cgroup.gap().is_none());
+    let others = || {
+        let mut others = observed
+            .lives
+            .iter()
+            .filter(|(one, _)| **one != step.incarnation);
+        complete && others.all(|(_, life)| life.init.is_absent())
+    };
+    match &step.action {
+        Action::PrepareBundle(_) | Action::StartShim(_) => init && cgroup && others(),
+        Action::KillLife => init && cgroup,
+        Action::EndShim => init && known(|life| life.shim.known().is_some()),
+        Action::RemoveCgroup => init && known(|life| life.cgroup.known().is_some()),
+        Action::RemoveRoot => init && cgroup && known(|life| life.root.known().is_some()),
+        Action::RemoveBundle => init && cgroup && known(|life| life.bundle.known().is_some()),
+        Action::StopProcess { .. } | Action::ForgetProcess(_) | Action::StartProcess { .. } => {
+            init && known(|life| life.processes.gap().is_none())
+        }
+        _ => true,
+    }
+}
+
+fn intents(rng: &mut Rng, key: &Key) -> Intent {
+    match rng.below(5) {
+        0 => Intent::Deleted { last: None },
+        1 => Intent::Gone,
+        _ => wanted::intent(calm(wanted::any(rng, key, 9))),
+    }
+}
+
+fn desired_of(intent: &Intent) -> Option<&Desired> {
+    match intent {
+        Intent::Present(wanted) => Some(&wanted.desired),
+        Intent::Deleted { .. } | Intent::Gone => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_host_converges_within_twelve_rounds_and_then_plans_to_nothing(seed in any::<u64>()) {
+        let (mut rng, key) = (Rng::new(seed), wanted::key("web"));
+        let host = any_host(&mut rng, &key);
+        let intent = intents(&mut rng, &key);
+        let rounds = converge(&host, &key, &intent).map_err(TestCaseError::fail)?;
+        prop_assert!(rounds <= ROUNDS_MAX, "{rounds} rounds");
+        check::matches(&host.world(), &key, desired_of(&intent)).map_err(TestCaseError::fail)?;
+        // And an edit back costs nothing: what is there is what decides.
+        let before = check::inits(&host.world());
+        prop_assert_eq!(converge(&host, &key, &intent), Ok(0));
+        prop_assert_eq!(check::inits(&host.world()), before);
+    }
+
+    #[test]
+    fn planning_twice_gives_the_same_and_changes_nothing(seed in any::<u64>()) {
+        let (mut rng, key) = (Rng::new(seed), wanted::key("web"));
+        let host = any_host(&mut rng, &key);
+        let intent = intents(&mut rng, &key);
+        let (observed, complete) = look(&host, &key);
+        let observed = with_gaps(&mut rng, &observed, Ratio { hits: 1, of: 9 });
+        let once = plan(&key, &intent, &observed, complete, &policy(next(&host)));
+        let again = plan(&key, &intent, &observed.clone(), complete, &policy(next(&host)));
+        prop_assert_eq!(once, again);
+    }
+
+    #[test]
+    fn no_stage_rests_on_what_is_unknown(seed in any::<u64>()) {
+        let (mut rng, key) = (Rng::new(seed), wanted::key("web"));
+        let host = any_host(&mut rng, &key);
+        let intent = intents(&mut rng, &key);
+        let (observed, _) = look(&host, &key);
+        let hits = 1 + u32::try_from(rng.below(8)).unwrap_or(0);
+        let observed = with_gaps(&mut rng, &observed, Ratio { hits, of: 20 });
+        let complete = rng.below(2) == 0;
+        let plan = plan(&key, &intent, &observed, complete, &policy(next(&host)));
+        for planned in plan.stages.first().iter().flat_map(|stage| &stage.steps) {
+            let fine = rests_on_facts(&planned.step, &observed, complete);
+            prop_assert!(fine, "{:?} on {observed:?}", planned.step.action.verb());
+        }
+        if !complete && intent == Intent::Gone {
+            prop_assert!(!plan.steps().any(|step| is_destructive(&step.step.action)));
+        }
+    }
+
+    #[test]
+    fn with_nothing_known_nothing_is_planned(seed in any::<u64>()) {
+        let (mut rng, key) = (Rng::new(seed), wanted::key("web"));
+        let host = any_host(&mut rng, &key);
+        let intent = intents(&mut rng, &key);
+        let (observed, _) = look(&host, &key);
+        let observed = with_gaps(&mut rng, &observed, Ratio { hits: 1, of: 1 });
+        let plan = plan(&key, &intent, &observed, false, &policy(next(&host)));
+        prop_assert_eq!(plan.steps().count(), 0);
+    }
+
+    #[test]
+    fn what_no_running_thing_depends_on_plans_to_nothing(seed in any::<u64>()) {
+        let (mut rng, key) = (Rng::new(seed), wanted::key("web"));
+        let host = any_host(&mut rng, &key);
+        let desired = calm(wanted::any(&mut rng, &key, 9));
+        converge(&host, &key, &wanted::intent(desired.clone())).map_err(TestCaseError::fail)?;
+        let mut edited = desired;
+        edited.generation = Generation(10);
+        edited.labels.insert("app".into(), "shop".into());
+        edited.annotations.insert("why".into(), "no reason".into());
+        for process in edited.processes.values_mut() {
+            process.stop.grace.0 += 1;
+            process.restart.max.0 += 1;
+        }
+        prop_assert_eq!(converge(&host, &key, &wanted::intent(edited)), Ok(0));
+    }
+
+    #[test]
+    fn a_container_s_plan_does_not_depend_on_its_neighbours(seed in any::<u64>()) {
+        let (mut rng, key) = (Rng::new(seed), wanted::key("web"));
+        let host = any_host(&mut rng, &key);
+        let intent = intents(&mut rng, &key);
+        let number = Incarnation(1_000);
+        let alone = look(&host, &key);
+        let before = plan(&key, &intent, &alone.0, alone.1, &policy(number));
+        let other = wanted::key("db");
+        let neighbour = wanted::intent(calm(wanted::any(&mut rng, &other, 1)));
+        converge(&host, &other, &neighbour).map_err(TestCaseError::fail)?;
+        let beside = host.observe(&Scope::Host, NO_DEADLINE);
+        let seen = beside.containers.get(&key).cloned().unwrap_or_default();
+        let names = |plan: &Plan| -> BTreeSet<Key> {
+            plan.steps().map(|step| step.step.key.clone()).collect()
+        };
+        // Time went by while the neighbour was made; what is planned is the same.
+        let after = plan(&key, &intent, &seen, beside.complete, &policy(number));
+        prop_assert!(names(&after).iter().all(|named| *named == key));
+        if alone.0 == seen {
+            prop_assert_eq!(before, after);
+        }
+    }
+
+    #[test]
+    fn no_end_of_a_life_comes_before_what_depends_on_it_is_gone(seed in any::<u64>()) {
+        let (mut rng, key) = (Rng::new(seed), wanted::key("web"));
+        let host = any_host(&mut rng, &key);
+        let intent = intents(&mut rng, &key);
+        let order = ["StopProcess", "KillLife", "EndShim", "RemoveCgroup", "RemoveRoot", "RemoveBundle"];
+        let (observed, complete) = look(&host, &key);
+        let plan = plan(&key, &intent, &observed, complete, &policy(next(&host)));
+        for incarnation in observed.lives.keys() {
+            let of = plan.steps().filter(|step| step.step.incarnation == *incarnation);
+            let ends: Vec<usize> = of
+                .filter_map(|step| order.iter().position(|verb| *verb == step.step.action.verb()))
+                .collect();
+            prop_assert!(ends.is_sorted(), "{ends:?}");
+        }
+    }
+}

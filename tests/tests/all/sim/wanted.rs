@@ -1,0 +1,226 @@
+//! Specifications to want.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use driver_sim::Rng;
+use reconciler_core::io::{Intent, Wanted};
+use specs::desired::{
+    Container, Desired, File, IdRange, Limits, LogMode, Logs, Mount, MountSource, NameOrId,
+    Network, OnChange, Process, Propagation, Restart, RestartPolicy, Rootfs, Run, Seccomp,
+    Security, Stop, User, UserNamespace, Writable,
+};
+use specs::id::{Generation, Key, ProcessName, VolumeName};
+use specs::units::{Bytes, MilliCpu, Millis, Secret, Signal};
+
+pub(crate) fn key(name: &str) -> Key {
+    Key::new(name).expect("a label")
+}
+
+pub(crate) fn name(name: &str) -> ProcessName {
+    ProcessName::new(name).expect("a label")
+}
+
+pub(crate) fn intent(desired: Desired) -> Intent {
+    let desired = Arc::new(desired);
+    Intent::Present(Box::new(Wanted {
+        desired,
+        refusal: None,
+        override_note: None,
+    }))
+}
+
+fn user() -> User {
+    User {
+        user: NameOrId::Id(0),
+        group: None,
+    }
+}
+
+pub(crate) fn process(command: &str, policy: RestartPolicy) -> Process {
+    Process {
+        command: vec![command.to_owned()],
+        user: user(),
+        work_dir: "/".into(),
+        env: BTreeMap::new(),
+        rlimits: BTreeMap::new(),
+        restart: Restart {
+            policy,
+            initial: Millis(100),
+            max: Millis(5_000),
+            reset_after: Millis(60_000),
+        },
+        stop: Stop {
+            signal: Signal(15),
+            grace: Millis(700),
+        },
+        logs: Logs {
+            max_bytes: Bytes(1 << 20),
+            max_files: 2,
+            mode: LogMode::Block,
+            discard: false,
+        },
+    }
+}
+
+pub(crate) fn file(path: &str, content: &str, on_change: OnChange) -> File {
+    let content = Secret(content.to_owned());
+    File {
+        path: path.into(),
+        content,
+        mode: 0o644,
+        user: user(),
+        on_change,
+    }
+}
+
+/// A small container with one process.
+pub(crate) fn plain(key: &Key, generation: u64) -> Desired {
+    let server = (name("server"), process("serve", RestartPolicy::Always));
+    Desired {
+        key: key.clone(),
+        generation: Generation(generation),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        run: Run::Running,
+        suspend: false,
+        ttl: None,
+        restart_epoch: 0,
+        container: Container {
+            rootfs: Rootfs {
+                directory: "/srv/root".into(),
+                writable: Writable::Ephemeral,
+            },
+            hostname: key.to_string(),
+            network: Network::None,
+            mounts: vec![Mount {
+                path: "/tmp".into(),
+                read_only: false,
+                source: MountSource::Tmpfs {
+                    bytes: Bytes(1 << 20),
+                    mode: 0o1777,
+                },
+            }],
+            security: Security {
+                user_namespace: UserNamespace::Own(IdRange {
+                    base: 100_000,
+                    count: 65_536,
+                }),
+                capabilities: ["CHOWN".to_owned()].into(),
+                seccomp: Seccomp::Default,
+                no_new_privileges: true,
+                privileged: false,
+                devices: Vec::new(),
+                sysctls: BTreeMap::new(),
+                read_only_paths: Vec::new(),
+                masked_paths: Vec::new(),
+            },
+        },
+        limits: Limits {
+            memory: Some(Bytes(64 << 20)),
+            swap: Bytes(0),
+            memory_low: None,
+            cpu: Some(MilliCpu(500)),
+            cpu_weight: None,
+            cpu_set: None,
+            pids: Some(64),
+        },
+        files: Vec::new(),
+        processes: [server].into(),
+    }
+}
+
+/// Any container: every part that the planner looks at is drawn.
+pub(crate) fn any(rng: &mut Rng, key: &Key, generation: u64) -> Desired {
+    let mut desired = plain(key, generation);
+    desired.run = if rng.below(6) == 0 {
+        Run::Stopped
+    } else {
+        Run::Running
+    };
+    desired.suspend = rng.below(10) == 0;
+    desired.restart_epoch = rng.below(3);
+    // Few values, so that edits often go back to what was there before.
+    desired.container.hostname = format!("h{}", rng.below(2));
+    let writables = [
+        Writable::Ephemeral,
+        Writable::Ephemeral,
+        Writable::Persistent,
+        Writable::None,
+    ];
+    desired.container.rootfs.writable = writables[rng.index(4)];
+    if rng.below(5) == 0 {
+        desired.container.network = Network::Host;
+    }
+    if rng.below(2) == 0 {
+        desired.container.mounts.push(Mount {
+            path: "/data".into(),
+            read_only: rng.below(2) == 0,
+            source: if rng.below(2) == 0 {
+                MountSource::Volume(VolumeName::new("db").expect("a label"))
+            } else {
+                let (source, propagation) = ("/srv/data".into(), Propagation::Private);
+                MountSource::Bind {
+                    source,
+                    recursive: false,
+                    propagation,
+                    beneath: None,
+                }
+            },
+        });
+    }
+    limits(rng, &mut desired.limits);
+    files(rng, &mut desired.files);
+    processes(rng, &mut desired.processes);
+    desired
+}
+
+fn limits(rng: &mut Rng, limits: &mut Limits) {
+    limits.memory = [None, Some(Bytes(32 << 20)), Some(Bytes((64 << 20) + 100))][rng.index(3)];
+    limits.swap = Bytes(rng.below(2) << 20);
+    limits.memory_low = [None, Some(Bytes(1 << 20))][rng.index(2)];
+    limits.cpu = [None, Some(MilliCpu(250)), Some(MilliCpu(1500))][rng.index(3)];
+    limits.cpu_weight = [None, Some(100), Some(500)][rng.index(3)];
+    limits.cpu_set = [None, Some(vec![(0, 1)]), Some(vec![(0, 0), (3, 3)])][rng.index(3)].clone();
+    limits.pids = [None, Some(32)][rng.index(2)];
+}
+
+fn files(rng: &mut Rng, files: &mut Vec<File>) {
+    let kinds = [
+        ("/etc/a", OnChange::Restart),
+        ("/etc/b", OnChange::Signal(Signal(1))),
+        ("/etc/c", OnChange::Signal(Signal(10))),
+        ("/etc/d", OnChange::Nothing),
+    ];
+    for (path, on_change) in kinds {
+        if rng.below(3) == 0 {
+            files.push(file(path, &format!("v{}", rng.below(2)), on_change));
+        }
+    }
+}
+
+fn processes(rng: &mut Rng, processes: &mut BTreeMap<ProcessName, Process>) {
+    processes.clear();
+    let policies = [
+        RestartPolicy::Always,
+        RestartPolicy::OnFailure,
+        RestartPolicy::Never,
+    ];
+    for which in ["server", "worker", "migrate"] {
+        if rng.below(3) == 0 {
+            continue;
+        }
+        let (command, policy) = match rng.below(6) {
+            0 => (
+                "once",
+                [RestartPolicy::OnFailure, RestartPolicy::Never][rng.index(2)],
+            ),
+            1 => ("fail", RestartPolicy::Never),
+            2 => ("flaky", policies[rng.index(2)]),
+            _ => ("serve", policies[rng.index(3)]),
+        };
+        let mut process = process(command, policy);
+        process.work_dir = format!("/{}", rng.below(2));
+        processes.insert(name(which), process);
+    }
+}
