@@ -258,21 +258,20 @@ fn acceptance(
     };
     let equal = standing.is_some_and(|entry| entry.head.accepted.digest == document.digest);
     let same_place = standing.is_some_and(|entry| entry.head.accepted.source == source);
-    if equal && same_place {
+    let is_held = desk.ledger.ranges.contains_key(key);
+    if equal && same_place && (is_held || !resolve::needs_id_range(&document.spec)) {
         return Ok(None);
     }
     let generation = match standing {
         Some(entry) if equal => entry.head.accepted.generation,
         _ => (desk.last_generation)(key).next(),
     };
-    let order = desk.ledger.orders.get(key);
-    let ended = order
+    let own = ledger::own(&document.spec);
+    let standing_order = desk.ledger.orders.get(key);
+    let ended = standing_order
         .filter(|_| !equal)
-        .and_then(|order| overrides::after_edit(order, ledger::own(&document.spec)));
-    let order = match &ended {
-        Some(next) => next.as_ref(),
-        None => order,
-    };
+        .and_then(|order| overrides::after_edit(order, own));
+    let order = ended.as_ref().map_or(standing_order, Option::as_ref);
     let (range, given) = range(desk, document, taken)
         .map_err(|why| Refusal::plain(&reading.path, &why, names(reading)))?;
     let seccomp = match standing {

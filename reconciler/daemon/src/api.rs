@@ -3,8 +3,10 @@
 pub(crate) mod auth;
 mod logs;
 mod plans;
+mod problem;
 pub(crate) mod routes;
 pub(crate) mod server;
 mod stream;
 mod views;
+mod why;
 pub mod wire;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use driver_api::Wake;
 use nix::sys::stat::{Mode as FileMode, umask};
-use reconciler_core::machine::{Machine, MachineConfig};
+use reconciler_core::machine::{BootReport, Machine, MachineConfig};
 use specs::id::Key;
 use specs::units::Millis;
 use store::{Health, Options as StoreOptions, Store};
@@ -22,7 +22,7 @@ use crate::api::routes::App;
 use crate::api::server::{self, ListenError};
 use crate::board::Board;
 use crate::host::{self, Host};
-use crate::keeper::{Beginning, Desk, Keeper, NOTHING, Note};
+use crate::keeper::{Beginning, Desk, Keeper, NOTHING, Note, View};
 use crate::ledger::Ledger;
 use crate::options::{OptionsError, RunOptions, Settings};
 use crate::profiles::Profiles;
@@ -54,7 +54,10 @@ pub enum RunError {
     /// The groups of the socket.
     #[error("the daemon was not started: {0}")]
     Groups(String),
-    /// The store; another daemon may have it.
+    /// Another daemon has the state directory.
+    #[error("another daemon runs on this state directory; nothing was touched")]
+    Locked(#[source] store::OpenError),
+    /// The store.
     #[error("the daemon was not started, nothing was touched")]
     Store(#[source] store::OpenError),
     /// What the store holds cannot be read.
@@ -82,7 +85,7 @@ impl RunError {
         match self {
             Self::NotRoot => 77,
             Self::Options(_) | Self::Groups(_) => 78,
-            Self::Store(store::OpenError::Locked { .. }) => 75,
+            Self::Locked(_) => 75,
             Self::Core(_) => 70,
             Self::Store(_)
             | Self::Contents(_)
@@ -108,7 +111,10 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     umask(FileMode::from_bits_truncate(0o077));
     let own = settings.state.join(settings.instance.as_str());
     let (store, opened) =
-        Store::open(&StoreOptions::new(own.join("store"))).map_err(RunError::Store)?;
+        Store::open(&StoreOptions::new(own.join("store"))).map_err(|err| match err {
+            store::OpenError::Locked { .. } => RunError::Locked(err),
+            err => RunError::Store(err),
+        })?;
     match &opened.health {
         Health::Sound => {}
         Health::Suspect(why) => tracing::error!(err = why, "the store is in doubt"),
@@ -169,29 +175,9 @@ impl Start {
             tracing::error!(record = damaged, "a record of the store is damaged");
         }
         let machine = self.machine(&contents);
-        let doubt = recover::doubt(self.store.condition().doubt, self.is_fresh, &self.found);
-        if let Some(why) = &doubt {
-            tracing::error!(err = why, "safe mode: nothing is destroyed");
-        }
         let (stop, stopped) = watch::channel(false);
         let (desk, notes) = Desk::channel();
-        let (sources, hints) = self.sources();
-        let profiles = Profiles::new(&self.own);
-        let config = Arc::new(self.settings.config.clone());
-        let incarnation = contents.incarnation;
-        let (keeper, view, commits) = Keeper::new(Beginning {
-            ledger: Ledger::load(contents, &config, &profiles, &self.found.ranges),
-            config: Arc::clone(&config),
-            store: Arc::clone(&self.store),
-            profiles,
-            state: self.own.clone(),
-            sources,
-            doubt,
-            found_ranges: self.found.ranges.clone(),
-            found_generations: self.found.generations.clone(),
-            incarnation,
-            out: self.inbox.clone(),
-        });
+        let (keeper, view, commits) = self.keeper(contents, &desk)?;
         let board = Arc::new(Board::new());
         let driver = Arc::clone(&self.host.driver);
         let inbox = self.inbox.clone();
@@ -201,10 +187,6 @@ impl Start {
             .name("keeper".into())
             .spawn(move || keeper.run(&notes))
             .map_err(|err| RunError::System("start the keeper", err))?;
-        for (path, channel) in hints {
-            listing::spawn(path, Arc::clone(&config), desk.clone(), channel)
-                .map_err(|err| RunError::System("start a source", err))?;
-        }
         let (report, is_ready) = watch::channel(None);
         let announced = tokio::spawn(ready::announce(
             self.inbox.clone(),
@@ -213,20 +195,7 @@ impl Start {
             report,
             stopped.clone(),
         ));
-        let app = App {
-            instance: self.settings.instance.clone(),
-            board,
-            view,
-            commits,
-            desk: desk.clone(),
-            inbox: self.inbox.clone(),
-            store: Arc::clone(&self.store),
-            driver: Arc::clone(&self.host.driver),
-            doctor: Arc::clone(&self.host.doctor),
-            log_directory: Arc::clone(&self.host.log_directory),
-            ready: is_ready,
-            access: self.access.clone(),
-        };
+        let app = self.app((board, view, commits), desk.clone(), is_ready);
         let served = tokio::spawn(server::serve(socket, Arc::new(app), stopped));
         let ended = until_told(pump, &desk, &stop).await;
         ready::stopping();
@@ -240,6 +209,62 @@ impl Start {
         drop(std::fs::remove_file(&self.settings.socket));
         tracing::info!("stopped; containers go on running");
         ended
+    }
+
+    fn keeper(&self, contents: store::model::Contents, desk: &Desk) -> Result<Kept, RunError> {
+        let doubt = recover::doubt(self.store.condition().doubt, self.is_fresh, &self.found);
+        if let Some(why) = &doubt {
+            tracing::error!(err = why, "safe mode: nothing is destroyed");
+        }
+        let profiles = Profiles::new(&self.own);
+        let config = Arc::new(self.settings.config.clone());
+        let mut sources = Vec::new();
+        for path in &self.settings.specs {
+            let (hint, hints) = Hint::channel();
+            sources.push((path.clone(), hint.clone()));
+            listing::spawn(
+                path.clone(),
+                Arc::clone(&config),
+                desk.clone(),
+                (hint, hints),
+            )
+            .map_err(|err| RunError::System("start a source", err))?;
+        }
+        Ok(Keeper::new(Beginning {
+            incarnation: contents.incarnation,
+            ledger: Ledger::load(contents, &config, &profiles, &self.found.ranges),
+            config,
+            store: Arc::clone(&self.store),
+            profiles,
+            state: self.own.clone(),
+            sources,
+            doubt,
+            found_ranges: self.found.ranges.clone(),
+            found_generations: self.found.generations.clone(),
+            out: self.inbox.clone(),
+        }))
+    }
+
+    fn app(
+        &self,
+        (board, view, commits): (Arc<Board>, watch::Receiver<Arc<View>>, watch::Receiver<u64>),
+        desk: Desk,
+        ready: watch::Receiver<Option<BootReport>>,
+    ) -> App {
+        App {
+            instance: self.settings.instance.clone(),
+            board,
+            view,
+            commits,
+            desk,
+            inbox: self.inbox.clone(),
+            store: Arc::clone(&self.store),
+            driver: Arc::clone(&self.host.driver),
+            doctor: Arc::clone(&self.host.doctor),
+            log_directory: Arc::clone(&self.host.log_directory),
+            ready,
+            access: self.access.clone(),
+        }
     }
 
     fn machine(&self, contents: &store::model::Contents) -> Machine {
@@ -257,20 +282,10 @@ impl Start {
             mode: NOTHING,
         })
     }
-
-    fn sources(&self) -> (Vec<(PathBuf, Hint)>, Channels) {
-        let mut known = Vec::new();
-        let mut channels = Vec::new();
-        for path in &self.settings.specs {
-            let (hint, hints) = Hint::channel();
-            known.push((path.clone(), hint.clone()));
-            channels.push((path.clone(), (hint, hints)));
-        }
-        (known, channels)
-    }
 }
 
-type Channels = Vec<(PathBuf, (Hint, std::sync::mpsc::Receiver<()>))>;
+/// A keeper, what it shows, and the number of its newest commit.
+type Kept = (Keeper, watch::Receiver<Arc<View>>, watch::Receiver<u64>);
 
 /// Waits for a signal that ends the daemon, or for the core to give up.
 async fn until_told(

@@ -126,12 +126,20 @@ impl RunOptions {
                 None => Instance::new(INSTANCE).map_err(OptionsError::Instance)?,
             },
         };
+        // The socket goes with the runtime directory, unless somebody said where it is.
+        let beside = Path::new(&paths.runtime).join("reconciler.sock");
+        let socket = match (&self.socket, &self.runtime_dir) {
+            (None, Some(runtime)) if Path::new(&paths.socket) == beside => {
+                absolute(&runtime.join("reconciler.sock"))?
+            }
+            (said, _) => pick(said, &paths.socket)?,
+        };
         let settings = Settings {
             specs,
             state: pick(&self.state_dir, &paths.state)?,
             runtime: pick(&self.runtime_dir, &paths.runtime)?,
             logs: pick(&self.log_dir, &paths.logs)?,
-            socket: pick(&self.socket, &paths.socket)?,
+            socket,
             cgroup_parent: self
                 .cgroup_parent
                 .clone()
@@ -195,4 +203,91 @@ fn load(path: &Path) -> Result<Option<Config>, OptionsError> {
         let text = String::from_utf8_lossy(&bytes);
         OptionsError::Config(diagnostic::render(&found, &text, false))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(more: impl FnOnce(RunOptions) -> RunOptions) -> Result<Settings, OptionsError> {
+        let shim = tempfile::NamedTempFile::new().unwrap();
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(empty.path(), "apiVersion: reconciler/v1\nkind: Config\n").unwrap();
+        let options = RunOptions {
+            shim: Some(shim.path().to_owned()),
+            config: Some(empty.path().to_owned()),
+            ..RunOptions::default()
+        };
+        more(options).settle()
+    }
+
+    #[test]
+    fn what_is_said_overrides_the_config_and_the_config_the_defaults() {
+        let config = tempfile::NamedTempFile::new().unwrap();
+        let text = "apiVersion: reconciler/v1\nkind: Config\ninstance: shop\npaths: {state: /s, \
+                    logs: /l, specs: [/a]}\n";
+        std::fs::write(config.path(), text).unwrap();
+        let settings = said(|options| RunOptions {
+            config: Some(config.path().to_owned()),
+            log_dir: Some("/other".into()),
+            ..options
+        })
+        .unwrap();
+        assert_eq!(settings.instance.as_str(), "shop");
+        assert_eq!(
+            (settings.state, settings.logs),
+            ("/s".into(), "/other".into())
+        );
+        assert_eq!(settings.specs, [PathBuf::from("/a")]);
+        assert_eq!(settings.runtime, Path::new("/run/reconciler"));
+    }
+
+    #[test]
+    fn the_socket_goes_with_the_runtime_directory_unless_it_was_said() {
+        let runtime = Some(PathBuf::from("/run/other"));
+        let settings = said(|options| RunOptions {
+            runtime_dir: runtime.clone(),
+            ..options
+        });
+        assert_eq!(
+            settings.unwrap().socket,
+            Path::new("/run/other/reconciler.sock")
+        );
+        let settings = said(|options| RunOptions {
+            runtime_dir: runtime,
+            socket: Some("/run/s".into()),
+            ..options
+        });
+        assert_eq!(settings.unwrap().socket, Path::new("/run/s"));
+    }
+
+    #[test]
+    fn relative_paths_are_made_absolute_and_one_directory_is_watched_once() {
+        let settings = said(|options| RunOptions {
+            specs: vec!["x".into(), "./x".into(), "/y".into()],
+            ..options
+        })
+        .unwrap();
+        assert_eq!(settings.specs.len(), 2);
+        assert!(settings.specs.iter().all(|path| path.is_absolute()));
+    }
+
+    #[test]
+    fn what_was_named_and_is_not_there_is_told() {
+        let missing = said(|options| RunOptions {
+            config: Some("/none.yaml".into()),
+            ..options
+        });
+        assert!(matches!(missing, Err(OptionsError::Read(..))));
+        let missing = said(|options| RunOptions {
+            shim: Some("/none".into()),
+            ..options
+        });
+        assert!(matches!(missing, Err(OptionsError::NoShim(_))));
+        let bad = said(|options| RunOptions {
+            instance: Some("A.b".into()),
+            ..options
+        });
+        assert!(matches!(bad, Err(OptionsError::Instance(_))));
+    }
 }

@@ -304,7 +304,8 @@ impl<D: Durable> Pump<D> {
                 let result = driver.execute(&step, deadline);
                 let elapsed_ms = clock::boot_ms().saturating_sub(began);
                 let err = result.as_ref().err().map(failure_words);
-                tracing::debug!(key = %step.key, step = step.action.verb(), elapsed_ms, err, "step");
+                let verb = step.action.verb();
+                tracing::debug!(key = %step.key, step = verb, elapsed_ms, err, "step");
                 Done::Executed(result)
             }),
         });

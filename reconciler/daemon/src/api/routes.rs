@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{FromRequestParts, Path, Query, Request, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -22,10 +23,11 @@ use store::{EventQuery, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::auth::{Access, Peer, Right};
-use super::wire::{Check, Detail, Doctor, Done, List, PROTOCOL, Problem, Sync, Version, Why};
-use super::{plans, stream, views};
+use super::problem::Refused;
+use super::wire::{Check, Detail, Doctor, Done, List, PROTOCOL, Sync, Version, Why};
+use super::{plans, stream, views, why as reasons};
 use crate::board::Board;
-use crate::keeper::{Denied, Desk, Note, View};
+use crate::keeper::{Desk, Note, View};
 use crate::overrides::Order;
 use crate::shell::Message;
 
@@ -113,55 +115,17 @@ impl App {
     }
 }
 
-/// An answer that is a [`Problem`].
-#[derive(Debug)]
-pub(super) struct Refused(
-    pub(super) StatusCode,
-    pub(super) &'static str,
-    pub(super) String,
-);
+/// The part of a path behind `?`; what cannot be read is told as a problem too.
+pub(super) struct Asked<T>(pub(super) T);
 
-impl Refused {
-    pub(super) fn busy() -> Self {
-        let message = "the daemon gives no answer now; try again".to_owned();
-        Self(StatusCode::SERVICE_UNAVAILABLE, "Busy", message)
-    }
+impl<T: DeserializeOwned, S: Send + std::marker::Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Refused;
 
-    pub(super) fn unavailable(why: &str) -> Self {
-        Self(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Unavailable",
-            why.to_owned(),
-        )
-    }
-
-    pub(super) fn bad(why: String) -> Self {
-        Self(StatusCode::BAD_REQUEST, "BadRequest", why)
-    }
-
-    pub(super) fn unknown(name: &str) -> Self {
-        let message = format!("there is no container {}", specs::diagnostic::plain(name));
-        Self(StatusCode::NOT_FOUND, "UnknownName", message)
-    }
-}
-
-impl From<Denied> for Refused {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Unknown(why) => Self(StatusCode::NOT_FOUND, "UnknownName", why),
-            Denied::Conflict(why) => Self(StatusCode::CONFLICT, "Conflict", why),
-            Denied::Unavailable(why) => Self::unavailable(&why),
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(asked)) => Ok(Self(asked)),
+            Err(err) => Err(Refused::bad(err.body_text())),
         }
-    }
-}
-
-impl axum::response::IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let problem = Problem {
-            code: self.1.to_owned(),
-            message: self.2,
-        };
-        (self.0, Json(problem)).into_response()
     }
 }
 
@@ -186,6 +150,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/sync", post(sync))
         .route_layer(middleware::from_fn(may_write));
     read.merge(write)
+        .method_not_allowed_fallback(async || {
+            let message = "this path is asked in another way".to_owned();
+            Refused(StatusCode::METHOD_NOT_ALLOWED, "WrongMethod", message)
+        })
         .fallback(async || {
             let message = "there is nothing here; is the client newer than the daemon?".to_owned();
             Refused(StatusCode::NOT_FOUND, "UnknownPath", message)
@@ -274,7 +242,7 @@ struct ListAsk {
     selector: Option<String>,
 }
 
-async fn list(State(app): Shared, Query(ask): Query<ListAsk>) -> Answer<List> {
+async fn list(State(app): Shared, Asked(ask): Asked<ListAsk>) -> Answer<List> {
     let selector = selector(ask.selector.as_deref().unwrap_or_default())?;
     Ok(Json(views::list(&app.seen(), &app.board.all(), &selector)))
 }
@@ -328,9 +296,15 @@ async fn why(State(app): Shared, Path(name): Path<String>) -> Answer<Why> {
     let Some(container) = views::container(&view, status.as_ref(), &key) else {
         return Err(Refused::unknown(&name));
     };
-    Ok(Json(views::why(
+    let asked = key.clone();
+    let observed = app
+        .ask(move |machine| machine.observed(&asked).cloned())
+        .await?;
+    let entry = view.entries.get(&key);
+    Ok(Json(reasons::why(
         &container,
-        view.entries.get(&key),
+        entry,
+        observed.as_ref(),
         &view.notices,
     )))
 }

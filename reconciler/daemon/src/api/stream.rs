@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
@@ -16,7 +16,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::logs::{Ask, Reader, TAIL_MAX};
-use super::routes::{App, Refused, blocking, key};
+use super::problem::Refused;
+use super::routes::{App, Asked, blocking, key};
 use super::views;
 
 /// Lines that may wait for a slow client; beyond it the giver waits, and nobody else.
@@ -82,7 +83,7 @@ pub(super) struct LogsAsk {
 pub(super) async fn logs(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    Query(ask): Query<LogsAsk>,
+    Asked(ask): Asked<LogsAsk>,
 ) -> Result<Response, Refused> {
     let key = key(&name)?;
     if ask.tail.is_some_and(|tail| tail > TAIL_MAX) {
@@ -162,7 +163,7 @@ pub(super) struct EventsAsk {
 /// `GET /events`.
 pub(super) async fn events(
     State(app): State<Arc<App>>,
-    Query(ask): Query<EventsAsk>,
+    Asked(ask): Asked<EventsAsk>,
 ) -> Result<Response, Refused> {
     let mut query = EventQuery {
         after: ask.after,

@@ -10,7 +10,7 @@ use specs::event::Event;
 use specs::id::{Generation, Incarnation, Key};
 use specs::status::{Condition, ConditionKind, Phase, Status, Truth};
 
-use super::wire::{ContainerView, Detail, Link, List, PlanContainer, PlanField, PlanStep, Why};
+use super::wire::{ContainerView, Detail, List, PlanContainer, PlanField, PlanStep};
 use crate::keeper::{EntryView, View};
 use crate::reading::Refusal;
 
@@ -142,7 +142,8 @@ pub(crate) fn detail(
     }
 }
 
-fn newest(observed: &ContainerObserved) -> Option<&Life> {
+/// Returns the newest life that has an init, or else the newest.
+pub(super) fn newest(observed: &ContainerObserved) -> Option<&Life> {
     let lives = observed.lives.iter();
     let alive = lives
         .clone()
@@ -213,117 +214,6 @@ fn limit_words(limits: &LimitsObserved) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(name, word)| (name.to_owned(), word))
     .collect()
-}
-
-/// Returns why a container is as it is, outermost first.
-pub(crate) fn why(view: &ContainerView, entry: Option<&EntryView>, notices: &[String]) -> Why {
-    let status = &view.status;
-    let mut chain = Vec::new();
-    let mut link = |kind: &str, text: String| {
-        chain.push(Link {
-            kind: kind.into(),
-            text,
-        });
-    };
-    if !view.source.is_empty() {
-        link("spec", view.source.clone());
-    }
-    if let Some(refusal) = entry.and_then(|entry| entry.refusal.as_ref()) {
-        link(
-            "cause",
-            format!("the newest text is refused: {}", refusal.line),
-        );
-        link(
-            "hint",
-            "the last accepted spec still runs; fix the file".into(),
-        );
-    }
-    if status.generation > Generation(0) {
-        let (newest, observed) = (status.generation, status.observed_generation);
-        link(
-            "generation",
-            match newest == observed {
-                true => format!("generation {newest}"),
-                false => format!("generation {newest}; what is said below is of {observed}"),
-            },
-        );
-    }
-    if let Some(order) = &status.override_note {
-        link(
-            "override",
-            format!("{order} by order; `start` or `resume` ends it"),
-        );
-    }
-    if let Some(failure) = &status.last_error {
-        link("step", format!("{}: {}", failure.step, failure.what));
-        let errno = failure
-            .errno
-            .map(|errno| format!(" (errno {errno})"))
-            .unwrap_or_default();
-        link(
-            "cause",
-            format!("{}{errno}; {} tries", failure.cause, failure.attempts),
-        );
-        if let Some(hint) = &failure.hint {
-            link("hint", hint.clone());
-        }
-    }
-    for condition in status
-        .conditions
-        .iter()
-        .filter(|one| one.status != Truth::True)
-    {
-        link(
-            "cause",
-            format!("{:?}: {}", condition.kind, condition.message),
-        );
-    }
-    for process in status
-        .processes
-        .iter()
-        .filter(|process| process.state != "running")
-    {
-        let exit = process.last_exit.as_deref().unwrap_or("never ran");
-        link(
-            "cause",
-            format!("process {}: {}, {exit}", process.name, process.state),
-        );
-    }
-    for drift in &status.drift {
-        link("cause", drift.clone());
-    }
-    for notice in notices.iter().filter(|notice| notice.contains("safe mode")) {
-        link("cause", notice.clone());
-    }
-    if let Some(at) = status.next_retry_ms {
-        let at = i64::try_from(at)
-            .ok()
-            .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        link(
-            "retry",
-            at.map_or_else(|| "soon".into(), |at| format!("next try at {at}")),
-        );
-    }
-    let summary = summary(status, entry);
-    Why { summary, chain }
-}
-
-fn summary(status: &Status, entry: Option<&EntryView>) -> String {
-    let key = &status.key;
-    let phase = format!("{:?}", status.phase);
-    let false_one = status
-        .conditions
-        .iter()
-        .find(|one| one.status != Truth::True);
-    let because = match (&status.last_error, false_one) {
-        (Some(failure), _) => format!("{} failed: {}", failure.step, failure.cause),
-        (None, Some(condition)) => condition.message.clone(),
-        (None, None) => match entry.and_then(|entry| entry.refusal.as_ref()) {
-            Some(refusal) => refusal.line.clone(),
-            None => return format!("{key} is {phase}, as it should be"),
-        },
-    };
-    format!("{key} is {phase}: {because}")
 }
 
 /// Returns what would be done to one container.

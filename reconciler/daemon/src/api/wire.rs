@@ -16,7 +16,7 @@
 //! | `GET /watch` | lines of [`ContainerView`], one for each that changes; first all of them |
 //! | `GET /doctor` | [`Doctor`] |
 //!
-//! An error is a [`Problem`] with status 400, 403, 404, 409, 422 or 503. `follow` keeps the
+//! An error is a [`Problem`] with status 400, 403, 404, 405, 409 or 503. `follow` keeps the
 //! answer open, one JSON object a line.
 
 use serde::{Deserialize, Serialize};

@@ -289,18 +289,7 @@ impl Keeper {
                 stray.len()
             ));
         }
-        for (key, entry) in self
-            .ledger
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.expired)
-        {
-            let place = ledger::place(&entry.head.accepted);
-            notices.push(format!(
-                "{key} was removed because its `ttl` is over; edit {place} to run it again, or \
-                 remove it there"
-            ));
-        }
+        notices.extend(self.expired());
         notices.extend(self.sources.iter().filter_map(|(source, known)| {
             let contents = known.said.as_ref().ok()?;
             let names = contents
@@ -312,5 +301,18 @@ impl Keeper {
                 .then(|| format!("ignored in {}: {}", source.display(), names.join(", ")))
         }));
         notices
+    }
+
+    fn expired(&self) -> Vec<String> {
+        let entries = self.ledger.entries.iter();
+        let expired = entries.filter(|(_, entry)| entry.expired);
+        let words = expired.map(|(key, entry)| {
+            let place = ledger::place(&entry.head.accepted);
+            format!(
+                "{key} was removed because its `ttl` is over; edit {place} to run it again, or \
+                 remove it there"
+            )
+        });
+        words.collect()
     }
 }

@@ -153,9 +153,6 @@ impl Keeper {
 
 /// Returns what is written for one key.
 fn changes(acceptance: &Acceptance) -> Vec<Change> {
-    if acceptance.moved_only {
-        return Vec::new();
-    }
     let key = &acceptance.key;
     let generation = acceptance.accepted.generation;
     let mut changes = Vec::new();
@@ -164,6 +161,9 @@ fn changes(acceptance: &Acceptance) -> Vec<Change> {
             key: key.clone(),
             range,
         });
+    }
+    if acceptance.moved_only {
+        return changes;
     }
     changes.push(Change::Accept {
         key: key.clone(),

@@ -153,15 +153,16 @@ fn look_once(path: &Path) -> Result<Look, LookError> {
     let directory = open_directory(path)?;
     let before = rustix::fs::fstat(&directory).map_err(LookError::List)?;
     let identity = identity(&directory).map_err(LookError::Open)?;
-    let (names, ignored) = list(&directory)?;
+    let (names, mut ignored) = list(&directory)?;
     let shared = before.st_mode & 0o022 != 0;
     let mut complete = true;
     let mut files = BTreeMap::new();
     for name in names {
         match read(&directory, &name, shared) {
-            Ok(seen) => {
+            Ok(Some(seen)) => {
                 files.insert(name, seen);
             }
+            Ok(None) => ignored.push(name),
             // It went between the listing and the opening: that listing is no evidence.
             Err(Errno::NOENT) => complete = false,
             Err(err) => {
@@ -207,38 +208,43 @@ fn list(directory: &OwnedFd) -> Result<(Vec<String>, Vec<String>), LookError> {
     Ok((names, ignored))
 }
 
-fn read(directory: &OwnedFd, name: &str, shared: bool) -> Result<Seen, Errno> {
+/// Reads one candidate; nothing of a directory, which is no file whatever it is called.
+fn read(directory: &OwnedFd, name: &str, shared: bool) -> Result<Option<Seen>, Errno> {
+    let refused = |why: String| Ok(Some(Seen::Refused(why)));
     // NONBLOCK: opening a FIFO without a writer, or a modem, does not wait (`open(2)`).
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(directory, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
         Err(Errno::LOOP) => match follow(directory, name, flags) {
             Ok(file) => file,
-            Err(refused) => return Ok(Seen::Refused(refused)),
+            Err(why) => return refused(why),
         },
-        Err(Errno::NXIO) => return Ok(Seen::Refused("it is a socket, not a regular file".into())),
+        Err(Errno::NXIO) => return refused("it is a socket, not a regular file".into()),
         other => other?,
     };
     let before = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(before.st_mode) == FileType::Directory {
+        return Ok(None);
+    }
     if let Some(why) = refusal(&before, shared) {
-        return Ok(Seen::Refused(why));
+        return refused(why);
     }
     let file = std::fs::File::from(file);
     let mut bytes = Vec::new();
     if let Err(err) = (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
-        return Ok(Seen::Refused(format!("it cannot be read: {err}")));
+        return refused(format!("it cannot be read: {err}"));
     }
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Ok(Seen::Refused(too_large()));
+        return refused(too_large());
     }
     let after = rustix::fs::fstat(&file)?;
     let moving = times(&before) != times(&after) || after.st_size != bytes_len(&bytes);
-    Ok(Seen::Text(Text {
+    Ok(Some(Seen::Text(Text {
         stamp: stamp(&after, &bytes),
         bytes: bytes.into(),
         owner: after.st_uid,
         moving,
         renamed_last: times(&after).1 > times(&after).0,
-    }))
+    })))
 }
 
 /// Follows a link as long as it stays beneath the directory (`openat2(2)`,
@@ -256,7 +262,6 @@ fn follow(directory: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, Str
 fn refusal(stat: &Stat, shared: bool) -> Option<String> {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => None,
-        FileType::Directory => Some("a directory"),
         FileType::Fifo => Some("a FIFO"),
         FileType::Socket => Some("a socket"),
         FileType::CharacterDevice | FileType::BlockDevice => Some("a device"),

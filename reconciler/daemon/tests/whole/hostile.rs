@@ -114,6 +114,16 @@ fn nonsense_is_answered_as_such() {
         404
     );
     assert_eq!(status("DELETE", "/v1/containers", b"").unwrap(), 405);
+    for (path, code) in [
+        ("/v1/events?tail=many", 400),
+        ("/v1/sync", 405),
+        ("/nothing", 404),
+    ] {
+        let (status, body) = ask(&socket, "GET", path, b"").unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(status, code, "{problem}");
+        assert!(problem["message"].is_string(), "{problem}");
+    }
     let long = format!("/v1/{}", "a".repeat(64 << 10));
     assert!(status("GET", &long, b"").map_or(true, |code| code >= 400));
     still_serves(&world);

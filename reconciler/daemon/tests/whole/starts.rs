@@ -17,7 +17,7 @@ fn a_second_daemon_on_one_state_directory_ends_before_it_touches_anything() {
     assert_eq!(second.status.code(), Some(75));
     let says = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(
-        says.contains("is in use by process") && says.contains("nothing was touched"),
+        says.contains("another daemon") && says.contains("nothing was touched"),
         "{says}"
     );
     assert_eq!(fs::metadata(world.socket()).unwrap().ino(), before);
