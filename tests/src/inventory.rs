@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -147,14 +147,40 @@ fn lines_of(path: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Every cgroup but those beside the one this process runs in: whoever started it starts and
+/// ends other jobs there as it likes. One with our name counts wherever it is.
 fn cgroup_directories() -> BTreeSet<String> {
+    let own = own_cgroups();
     let mut found = BTreeSet::new();
     walk(Path::new("/sys/fs/cgroup"), &mut |path, is_directory| {
-        if is_directory {
+        let named = path.to_string_lossy().contains("reconciler");
+        let runners = |own: &PathBuf| {
+            let beside = own.parent().is_some_and(|place| path.starts_with(place));
+            beside && path != own.parent().unwrap_or(own) && !path.starts_with(own)
+        };
+        if is_directory && (named || !own.iter().any(runners)) {
             found.insert(path.display().to_string());
         }
     });
     found
+}
+
+/// Where this process is, in each hierarchy in which it is not at the top.
+fn own_cgroups() -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let place = |line: &str| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let below = path.strip_prefix('/').filter(|below| !below.is_empty())?;
+        let name = controllers.strip_prefix("name=").unwrap_or(controllers);
+        let top = Path::new("/sys/fs/cgroup");
+        let hierarchy = if name.is_empty() && top.join("unified").is_dir() {
+            "unified"
+        } else {
+            name
+        };
+        Some(top.join(hierarchy).join(below))
+    };
+    table.lines().filter_map(place).collect()
 }
 
 fn walk(directory: &Path, visit: &mut impl FnMut(&Path, bool)) {
