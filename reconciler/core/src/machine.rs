@@ -279,6 +279,9 @@ impl Machine {
             slot.former = before.or(slot.former.take());
             slot.forgive(now);
         }
+        if slot.boot && let Some(left) = &mut self.desk.boot.left {
+            left.insert(key.clone());
+        }
         self.desk.tell_status_only(slot);
         self.desk.wake_slot(&key, slot, now, Cause::Intent);
     }

@@ -231,6 +231,9 @@ fn a_lost_store_is_rebuilt_and_running_containers_are_adopted() {
     world.wait_phase("worker", "Running");
     assert_eq!(world.pid("worker", "count"), count);
     assert_eq!(world.status("worker")["restarts"], 0);
+    let version = world.json(&["version", "-o", "json"]);
+    assert_eq!(version["daemon"]["adopted"], 1, "{version:#}");
+    assert_eq!(version["daemon"]["restarted"], 0, "{version:#}");
     world.finish();
 }
 

@@ -8,16 +8,18 @@ use specs::status::{ConditionKind, Status, Truth};
 
 use super::Desk;
 use super::slot::{Activity, Slot};
-use crate::io::{Cause, Effect};
+use crate::io::{Cause, Effect, Intent};
 use crate::plan::{Class, Obstacle, Plan};
 use crate::status::{self, Basis};
 
 impl Desk {
-    /// Counts a key's first plan after a start.
+    /// Counts a key's first plan after a start. What nobody claims yet (the store was lost,
+    /// and its source is still to be listed) counts once it is claimed.
     pub(super) fn tally_boot(&mut self, key: &Key, slot: &mut Slot, plan: &Plan) {
-        if !core::mem::take(&mut slot.boot) {
+        if !slot.boot {
             return;
         }
+        slot.boot = slot.intent == Intent::Gone;
         if let Some(left) = &mut self.boot.left {
             left.remove(key);
         }

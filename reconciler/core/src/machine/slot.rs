@@ -44,7 +44,7 @@ pub(super) struct Slot {
     pub(super) memory: Memory,
     /// To be published with the next status.
     pub(super) events: Vec<NewEvent>,
-    /// It counts for the boot report until its first plan is made.
+    /// It counts for the boot report until the first plan of what somebody wants is made.
     pub(super) boot: bool,
 }
 

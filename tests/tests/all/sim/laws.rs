@@ -540,6 +540,31 @@ fn with_the_store_lost_what_lives_is_adopted_from_its_mark() {
 }
 
 #[test]
+fn what_is_claimed_after_the_first_look_is_adopted_too() {
+    let (mut daemon, key) = settled();
+    let wanted = daemon.store.intents.remove(&key).expect("it is wanted");
+    daemon.store.lives.clear();
+    daemon.boot();
+    daemon.give(Input::Mode(Mode {
+        destroy: false,
+        prune: false,
+    }));
+    pass(&mut daemon, SECOND);
+    let nothing = Some(BootReport::default());
+    assert_eq!(daemon.machine.boot_report(), nothing, "nobody claims it");
+    // Its file was listed.
+    daemon.want(key, wanted);
+    assert_eq!(daemon.machine.boot_report(), None, "it had no plan yet");
+    pass(&mut daemon, SECOND);
+    let report = BootReport {
+        adopted: 1,
+        ..BootReport::default()
+    };
+    assert_eq!(daemon.machine.boot_report(), Some(report));
+    assert!(reasons(&daemon).contains(&"Adopted"));
+}
+
+#[test]
 fn orphans_stay_until_every_source_was_listed_and_then_go() {
     let (mut daemon, key) = settled();
     daemon.store.intents.clear();
