@@ -78,10 +78,14 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
+/// What is built for this machine: the packages of other systems are on no disk here, and
+/// asking for them would need the network.
 fn metadata() -> Metadata {
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let options = ["--offline", "--locked", "--filter-platform", &platform];
     MetadataCommand::new()
         .current_dir(root())
-        .other_options(["--offline".to_owned(), "--locked".to_owned()])
+        .other_options(options.map(str::to_owned))
         .exec()
         .expect("cargo metadata answers")
 }
