@@ -5,7 +5,7 @@ mod check;
 
 use std::collections::BTreeSet;
 
-pub use check::check;
+pub use check::{check, withdrawn};
 
 use crate::config::DefaultLimits;
 use crate::desired::{Desired, MountSource};
@@ -195,7 +195,8 @@ impl Grant {
     }
 
     /// Ties each bind to the root that allows it, for the driver to resolve it below. To be
-    /// called after [`crate::resolve::resolve`]; a bind without a root stays untied.
+    /// called after [`crate::resolve::resolve`]; a bind without a root stays untied, and the
+    /// driver refuses to make it.
     pub fn confine(&self, desired: &mut Desired) {
         for mount in &mut desired.container.mounts {
             if let MountSource::Bind {

@@ -1,13 +1,22 @@
 //! Small things on the host.
 
+use nix::sys::signal::Signal;
+
 /// Kills a process by the id that a status named a moment ago.
 ///
 /// # Panics
 /// When it can't be signalled.
 pub fn kill(pid: u64) {
+    signal(pid, Signal::SIGKILL);
+}
+
+/// Sends a signal to a process that was started or named a moment ago.
+///
+/// # Panics
+/// When it can't be signalled.
+pub fn signal(pid: u64, signal: Signal) {
     let pid = i32::try_from(pid).expect("a pid fits");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL)
-        .expect("signal a process");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("signal a process");
 }
 
 /// Returns a port of 127.0.0.1 that nobody listens on at this moment.

@@ -7,10 +7,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::cgroups::{clear_cgroup, find_directories};
 use crate::eventually::{eventually, until};
+use crate::host::signal;
 use crate::inventory::Inventory;
 use crate::root::make_root;
 
@@ -81,6 +83,27 @@ impl World {
         self.extra
             .extend(arguments.iter().map(|text| (*text).to_owned()));
         self
+    }
+
+    /// Writes the configuration, without its head, for the daemon's next start or hang-up.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn config(&mut self, text: &str) {
+        let path = self.path("config.yaml");
+        let text = self.localised(&format!("apiVersion: reconciler/v1\nkind: Config\n{text}"));
+        fs::write(&path, text).expect("write the configuration");
+        if self.extra.is_empty() {
+            self.extra = vec!["--config".to_owned(), path.display().to_string()];
+        }
+    }
+
+    /// Tells the daemon to read configuration and specs again.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn hang_up(&self) {
+        signal(self.daemon_pid().into(), Signal::SIGHUP);
     }
 
     /// Returns a path of this world: `specs`, `state`, `run`, `log`, `rootfs` or below.
@@ -206,10 +229,8 @@ impl World {
     /// # Panics
     /// When it does not run, or does not end soon.
     pub fn stop(&mut self) {
+        signal(self.daemon_pid().into(), Signal::SIGTERM);
         let mut child = self.daemon.take().expect("the daemon runs");
-        let pid = i32::try_from(child.id()).expect("a pid fits");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM)
-            .expect("signal the daemon");
         until("the daemon to end", SOON, || {
             child.try_wait().expect("wait").is_some()
         });

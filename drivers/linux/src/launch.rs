@@ -195,7 +195,7 @@ pub(crate) fn mount(
             recursive: *recursive,
             slave: *propagation == Propagation::Slave,
             id_mapped,
-            beneath: beneath.clone().unwrap_or_default(),
+            beneath: beneath.clone().ok_or_else(|| not_granted(source))?,
         }),
         MountSource::Tmpfs { bytes, mode } => Source::Tmpfs(Tmpfs {
             bytes: bytes.0,
@@ -214,6 +214,14 @@ pub(crate) fn mount(
         read_only: mount.read_only,
         source: Some(source),
     })
+}
+
+fn not_granted(source: &str) -> StepError {
+    terminal(
+        format!("bind {source}"),
+        "the policy grants no directory above it",
+        "list one in the policy's `bindRoots`, or remove the mount from the spec",
+    )
 }
 
 fn root(places: &Places, mark: &Mark, desired: &Desired) -> Result<Root, StepError> {

@@ -243,6 +243,11 @@ pub(crate) fn withheld(withheld: &Step) -> String {
     )
 }
 
+/// Returns that the policy grants something of an accepted spec no more.
+pub(crate) fn withdrawn(why: &str) -> String {
+    format!("not granted any more, so what runs is not made again once it ends: {why}")
+}
+
 /// Returns a difference that a suspended container keeps.
 pub(crate) fn suspended_drift(would: &Planned) -> String {
     format!("suspended; would {}", planned(would))

@@ -64,6 +64,7 @@ pub(crate) fn wanted(desired: &Desired) -> Intent {
         desired,
         refusal: None,
         override_note: None,
+        withdrawn: None,
     }))
 }
 
@@ -218,6 +219,7 @@ pub(crate) fn policy() -> PlanPolicy {
         },
         next_incarnation: Incarnation(7),
         settled: Generation(0),
+        edited: false,
         former: None,
         hold: Hold::default(),
     }

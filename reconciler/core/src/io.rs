@@ -87,6 +87,9 @@ pub struct Wanted {
     pub refusal: Option<String>,
     /// A person's standing order in words.
     pub override_note: Option<String>,
+    /// What of it the policy grants no more, in one line: what runs is left as it is, and is
+    /// not made again.
+    pub withdrawn: Option<String>,
 }
 
 /// What may be destroyed.

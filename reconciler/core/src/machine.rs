@@ -276,10 +276,13 @@ impl Machine {
         if edited {
             slot.cleaned = false;
             slot.outdated = true;
+            slot.edited = true;
             slot.former = before.or(slot.former.take());
             slot.forgive(now);
         }
-        if slot.boot && let Some(left) = &mut self.desk.boot.left {
+        if slot.boot
+            && let Some(left) = &mut self.desk.boot.left
+        {
             left.insert(key.clone());
         }
         self.desk.tell_status_only(slot);

@@ -8,11 +8,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use driver_api::{Action, ContainerObserved, Step};
-use specs::desired::Desired;
+use driver_api::{Action, ContainerObserved, Life, Step};
+use specs::desired::{Desired, Run};
 use specs::id::{Generation, Incarnation, Key, ProcessName};
 
-use crate::io::{Intent, Mode};
+use crate::io::{Intent, Mode, Wanted};
 use crate::{explain, order};
 
 mod drift;
@@ -120,6 +120,8 @@ pub struct PlanPolicy {
     pub next_incarnation: Incarnation,
     /// Newest generation that was seen settled: a difference under it is drift, not an edit.
     pub settled: Generation,
+    /// What is wanted changed since then, perhaps under the same generation.
+    pub edited: bool,
     /// The intent before this one, for the stop policy of what it no longer names.
     pub former: Option<Arc<Desired>>,
     /// What waits for its next try.
@@ -170,18 +172,27 @@ pub fn plan(
     };
     match intent {
         Intent::Present(wanted) if wanted.desired.suspend => {
-            suspended(present(&subject(Some(&wanted.desired)), &wanted.desired))
+            suspended(present(&subject(Some(&wanted.desired)), wanted))
         }
-        Intent::Present(wanted) => present(&subject(Some(&wanted.desired)), &wanted.desired),
+        Intent::Present(wanted) => present(&subject(Some(&wanted.desired)), wanted),
         Intent::Deleted { last } => unwanted(&subject(last.as_ref()), &Drift::Deleted),
         Intent::Gone => unwanted(&subject(None), &Drift::Orphan),
     }
 }
 
-fn present(subject: &Subject<'_>, desired: &Arc<Desired>) -> Plan {
+fn present(subject: &Subject<'_>, wanted: &Wanted) -> Plan {
+    let desired = &wanted.desired;
     let digests = crate::diff::Digests::of(desired);
     let lives = &subject.observed.lives;
-    let choice = crate::policy::choose(lives, &digests.container, desired.run);
+    let mut choice = crate::policy::choose(lives, &digests.container, desired.run);
+    let withdrawn = wanted.withdrawn.as_deref();
+    if withdrawn.is_some() {
+        // What could not be made again is not ended to be made anew.
+        choice.ended.retain(|life, drift| {
+            let is_dead = |life: &Life| life.init.is_absent();
+            *drift != Drift::Changed || lives.get(life).is_some_and(is_dead)
+        });
+    }
     let mut plan = Plan {
         life: choice.kept,
         ..Plan::default()
@@ -215,8 +226,12 @@ fn present(subject: &Subject<'_>, desired: &Arc<Desired>) -> Plan {
             plan.blocked.push(subject.unlisted());
             Vec::new()
         }
+        None if desired.run == Run::Stopped => Vec::new(),
+        _ if withdrawn.is_some() => {
+            plan.blocked.extend(withdrawn.map(Blocked::withdrawn));
+            Vec::new()
+        }
         Some((kept, life)) => make::make(subject, desired, (kept, Some(life)), class, &mut plan),
-        None if desired.run == specs::desired::Run::Stopped => Vec::new(),
         None => {
             let next = subject.policy.next_incarnation;
             plan.life = Some(next);
@@ -266,6 +281,15 @@ fn suspended(would: Plan) -> Plan {
 }
 
 impl Blocked {
+    /// Returns the obstacle that a policy is which grants something no more.
+    fn withdrawn(why: &str) -> Self {
+        Self {
+            on: String::from("the policy"),
+            why: explain::withdrawn(why),
+            kind: Obstacle::Impossible,
+        }
+    }
+
     /// Returns the obstacle that a gap is.
     pub(crate) fn unknown(gap: &driver_api::Gap) -> Self {
         Self {

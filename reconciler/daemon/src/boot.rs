@@ -140,6 +140,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
     // The driver has a runtime of its own, which may not end inside this one.
     let driver = Arc::clone(&host.driver);
     let start = Start {
+        options: options.clone(),
         settings,
         access,
         own,
@@ -156,6 +157,7 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
 }
 
 struct Start {
+    options: RunOptions,
     settings: Settings,
     access: Access,
     own: PathBuf,
@@ -197,7 +199,7 @@ impl Start {
         ));
         let app = self.app((board, view, commits), desk.clone(), is_ready);
         let served = tokio::spawn(server::serve(socket, Arc::new(app), stopped));
-        let ended = until_told(pump, &desk, &stop).await;
+        let ended = self.until_told(pump, &desk, &stop).await;
         ready::stopping();
         stop.send_replace(true);
         drop(tokio::join!(served, announced));
@@ -218,22 +220,19 @@ impl Start {
         }
         let profiles = Profiles::new(&self.own);
         let config = Arc::new(self.settings.config.clone());
+        let (readers, heard) = watch::channel(Arc::clone(&config));
         let mut sources = Vec::new();
         for path in &self.settings.specs {
             let (hint, hints) = Hint::channel();
             sources.push((path.clone(), hint.clone()));
-            listing::spawn(
-                path.clone(),
-                Arc::clone(&config),
-                desk.clone(),
-                (hint, hints),
-            )
-            .map_err(|err| RunError::System("start a source", err))?;
+            listing::spawn(path.clone(), heard.clone(), desk.clone(), (hint, hints))
+                .map_err(|err| RunError::System("start a source", err))?;
         }
         Ok(Keeper::new(Beginning {
             incarnation: contents.incarnation,
             ledger: Ledger::load(contents, &config, &profiles, &self.found.ranges),
             config,
+            readers,
             store: Arc::clone(&self.store),
             profiles,
             state: self.own.clone(),
@@ -282,40 +281,50 @@ impl Start {
             mode: NOTHING,
         })
     }
+    /// Waits for a signal that ends the daemon, or for the core to give up.
+    async fn until_told(
+        &self,
+        pump: tokio::task::JoinHandle<Result<(), PumpError>>,
+        desk: &Desk,
+        stop: &watch::Sender<bool>,
+    ) -> Result<(), RunError> {
+        let failed = |err| RunError::System("wait for signals", err);
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
+        let mut pump = pump;
+        loop {
+            tokio::select! {
+                ended = &mut pump => return core(ended),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => self.read_again(desk),
+            }
+        }
+        tracing::info!("stopping; containers go on running");
+        stop.send_replace(true);
+        core(pump.await)
+    }
+
+    /// Reads the config and every directory again, beside the loop.
+    fn read_again(&self, desk: &Desk) {
+        tracing::info!("reading the config and every directory again");
+        let (options, running) = (self.options.clone(), self.settings.clone());
+        let desk = desk.clone();
+        tokio::task::spawn_blocking(move || {
+            let read = options.settle_again(&running);
+            let (reply, _) = tokio::sync::oneshot::channel();
+            for note in [Note::Config(read), Note::Sync(None, reply)] {
+                if let Err(why) = desk.leave(note) {
+                    tracing::warn!(err = why, "read again");
+                }
+            }
+        });
+    }
 }
 
 /// A keeper, what it shows, and the number of its newest commit.
 type Kept = (Keeper, watch::Receiver<Arc<View>>, watch::Receiver<u64>);
-
-/// Waits for a signal that ends the daemon, or for the core to give up.
-async fn until_told(
-    pump: tokio::task::JoinHandle<Result<(), PumpError>>,
-    desk: &Desk,
-    stop: &watch::Sender<bool>,
-) -> Result<(), RunError> {
-    let failed = |err| RunError::System("wait for signals", err);
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
-    let mut pump = pump;
-    loop {
-        tokio::select! {
-            ended = &mut pump => return core(ended),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
-                tracing::info!("reading every directory again; the config is read at a start");
-                let (reply, _) = tokio::sync::oneshot::channel();
-                if let Err(why) = desk.leave(Note::Sync(None, reply)) {
-                    tracing::warn!(err = why, "read again");
-                }
-            }
-        }
-    }
-    tracing::info!("stopping; containers go on running");
-    stop.send_replace(true);
-    core(pump.await)
-}
 
 fn core(ended: Result<Result<(), PumpError>, tokio::task::JoinError>) -> Result<(), RunError> {
     match ended {

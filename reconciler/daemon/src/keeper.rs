@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use reconciler_core::io::{NewEvent, Record, Ticket};
@@ -18,6 +18,8 @@ use store::model::{Change, EventDraft};
 use store::{CommitError, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod config;
+mod desk;
 mod leave;
 mod orders;
 mod publish;
@@ -25,23 +27,22 @@ mod records;
 mod round;
 mod write;
 
+pub(crate) use desk::Desk;
 pub(crate) use orders::Preview;
 pub(crate) use publish::{EntryView, NOTHING, View};
 
 use crate::api::wire::PlanFile;
 use crate::clock;
 use crate::ledger::Ledger;
+use crate::options::Reread;
 use crate::overrides::Order;
 use crate::profiles::Profiles;
 use crate::reading::{Contents, Readout, Refusal, Survey};
 use crate::removal::Removals;
-use crate::shell::{Durable, Message};
+use crate::shell::Message;
 use crate::source::directory::Identity;
 use crate::watch::Hint;
 
-/// Notes that may wait; beyond it records are refused (the core tries again) and events are
-/// dropped with a line in the log.
-const QUEUE: usize = 16 << 10;
 /// Notes taken into one commit at most.
 const BATCH_MAX: usize = 256;
 /// How often ages and silent sources are looked at.
@@ -65,6 +66,8 @@ pub(crate) enum Note {
     Order(Key, Order, Reply<String>),
     /// A person wants everything read again now, and perhaps lets removals go on.
     Sync(Option<u64>, Reply<String>),
+    /// The config was read again, or could not be.
+    Config(Result<Reread, String>),
     /// A person wants to know what texts would mean.
     Preview(Vec<PlanFile>, u32, oneshot::Sender<Preview>),
     /// Nothing more comes.
@@ -85,51 +88,12 @@ pub(crate) enum Denied {
     Unavailable(String),
 }
 
-/// Tells the keeper things without waiting.
-#[derive(Clone, Debug)]
-pub(crate) struct Desk(SyncSender<Note>);
-
-impl Desk {
-    /// Returns a desk and where its notes arrive.
-    pub(crate) fn channel() -> (Self, Receiver<Note>) {
-        let (send, receive) = sync_channel(QUEUE);
-        (Self(send), receive)
-    }
-
-    /// Leaves a note.
-    ///
-    /// # Errors
-    /// When too many wait, or the keeper is gone.
-    pub(crate) fn leave(&self, note: Note) -> Result<(), String> {
-        self.0.try_send(note).map_err(|err| match err {
-            TrySendError::Full(_) => "too much waits to be written".into(),
-            TrySendError::Disconnected(_) => "the daemon is ending".into(),
-        })
-    }
-
-    /// Leaves a note and waits for room; for threads that may wait.
-    pub(crate) fn leave_patiently(&self, note: Note) -> bool {
-        self.0.send(note).is_ok()
-    }
-}
-
-impl Durable for Desk {
-    fn append(&self, ticket: Ticket, record: Record) -> Result<(), String> {
-        self.leave(Note::Append(ticket, record))
-    }
-
-    fn events(&self, events: Vec<NewEvent>) {
-        let count = events.len();
-        if let Err(why) = self.leave(Note::Events(events)) {
-            tracing::warn!(err = why, count, "events were dropped");
-        }
-    }
-}
-
 /// What the keeper begins with.
 pub(crate) struct Beginning {
     /// Pools, defaults, policy.
     pub(crate) config: Arc<Config>,
+    /// Where those who read texts hear of a new config.
+    pub(crate) readers: watch::Sender<Arc<Config>>,
     /// The store.
     pub(crate) store: Arc<Store>,
     /// What it held.
@@ -192,6 +156,9 @@ struct Waiting {
 /// The keeper itself.
 pub(crate) struct Keeper {
     config: Arc<Config>,
+    readers: watch::Sender<Arc<Config>>,
+    /// Why the newest config is not the one in force.
+    config_error: Option<String>,
     store: Arc<Store>,
     ledger: Ledger,
     profiles: Profiles,
@@ -236,6 +203,8 @@ impl Keeper {
         let keeper = Self {
             sources: sources.collect(),
             config: with.config,
+            readers: with.readers,
+            config_error: None,
             store: with.store,
             ledger: with.ledger,
             profiles: with.profiles,
@@ -303,6 +272,10 @@ impl Keeper {
                         Note::Order(key, order, reply) => self.order(&key, order, reply),
                         Note::Sync(allow, reply) => {
                             self.sync(allow, reply);
+                            look = true;
+                        }
+                        Note::Config(read) => {
+                            self.configure(read);
                             look = true;
                         }
                         Note::Preview(files, uid, reply) => self.preview(files, uid, reply),

@@ -33,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) refusal: Option<Refusal>,
     /// The host holds nothing of it any more, but its expired text is still there.
     pub(crate) expired: bool,
+    /// What of it the policy grants no more.
+    pub(crate) withdrawn: Option<String>,
 }
 
 /// Everything that is wanted.
@@ -64,8 +66,8 @@ pub(crate) struct Basis<'a> {
 }
 
 impl Ledger {
-    /// Reads what the store holds. A head is not judged again: policy that changed since is
-    /// for new texts only.
+    /// Reads what the store holds. What policy grants no more of a head is noted: it stays
+    /// accepted, what runs of it runs on, and it is not made again.
     ///
     /// `found` are ranges of running containers, for those whose record was lost.
     pub(crate) fn load(
@@ -121,6 +123,7 @@ impl Ledger {
         };
         let desired = resolved(&spec, basis, config).map_err(|found| words(&found))?;
         Ok(Entry {
+            withdrawn: withdrawn(&spec, &head.accepted.source, config),
             head,
             spec,
             seccomp,
@@ -145,10 +148,11 @@ impl Ledger {
             desired,
             refusal: entry.refusal.as_ref().map(|refusal| refusal.line.clone()),
             override_note: self.orders.get(key).and_then(overrides::note),
+            withdrawn: entry.withdrawn.clone(),
         }))
     }
 
-    /// Resolves an entry again, after its order changed.
+    /// Resolves an entry again, after its order or the config changed.
     ///
     /// # Errors
     /// When a choice is missing.
@@ -165,6 +169,7 @@ impl Ledger {
         };
         let desired = resolved(&entry.spec, basis, config).map_err(|found| words(&found))?;
         entry.desired = Arc::new(desired);
+        entry.withdrawn = withdrawn(&entry.spec, &entry.head.accepted.source, config);
         Ok(())
     }
 
@@ -211,6 +216,11 @@ pub(crate) fn resolved(
     let mut desired = resolve::resolve(spec, &choices)?;
     grant_of(basis.source, config).confine(&mut desired);
     Ok(desired)
+}
+
+/// Returns what of a spec the policy grants no more to where it came from.
+fn withdrawn(spec: &Spec, source: &Source, config: &Config) -> Option<String> {
+    specs::policy::withdrawn(spec, &grant_of(source, config))
 }
 
 /// Returns what the policy grants to specs from there.

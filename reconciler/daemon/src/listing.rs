@@ -10,13 +10,14 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use specs::config::Config;
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::keeper::{Desk, Note};
 use crate::reading::{Reader, Survey};
 use crate::retry;
 use crate::source::{Source, directory};
-use crate::watch::{self, Hint, RELIST, Watch, Woken};
+use crate::watch::{Hint, RELIST, Watch, Woken, wait};
 use crate::workers::panic_text;
 
 /// Starts the thread of one directory; it ends when the keeper has.
@@ -25,22 +26,32 @@ use crate::workers::panic_text;
 /// When the system gives no thread.
 pub(crate) fn spawn(
     path: PathBuf,
-    config: Arc<Config>,
+    config: watch::Receiver<Arc<Config>>,
     desk: Desk,
     (hint, hints): (Hint, Receiver<()>),
 ) -> std::io::Result<()> {
     let name = format!("source {}", path.display());
-    let work = move || run(&path, &config, &desk, hint, &hints);
+    let work = move || run(&path, config, &desk, hint, &hints);
     std::thread::Builder::new().name(name).spawn(work).map(drop)
 }
 
-fn run(path: &Path, config: &Arc<Config>, desk: &Desk, hint: Hint, hints: &Receiver<()>) {
+fn run(
+    path: &Path,
+    mut config: watch::Receiver<Arc<Config>>,
+    desk: &Desk,
+    hint: Hint,
+    hints: &Receiver<()>,
+) {
     let mut watch = Watch::new(path.to_owned(), hint);
     let mut source = Source::new(path.to_owned());
-    let mut reader = Reader::new(Arc::clone(config));
+    let mut reader = Reader::new(Arc::clone(&config.borrow_and_update()));
     let origin = clock::instant();
     let mut without_hints: Option<String> = None;
     loop {
+        if config.has_changed().unwrap_or(false) {
+            // What was granted before is judged again.
+            reader = Reader::new(Arc::clone(&config.borrow_and_update()));
+        }
         let why = watch.refresh();
         if why != without_hints
             && let Some(why) = &why
@@ -54,7 +65,7 @@ fn run(path: &Path, config: &Arc<Config>, desk: &Desk, hint: Hint, hints: &Recei
             tracing::error!(source = %path.display(), err = why, "listing");
             // What was remembered may be half of something.
             source = Source::new(path.to_owned());
-            reader = Reader::new(Arc::clone(config));
+            reader = Reader::new(Arc::clone(&config.borrow_and_update()));
             let survey = Survey {
                 source: path.to_owned(),
                 at_ms: clock::boot_ms(),
@@ -66,7 +77,7 @@ fn run(path: &Path, config: &Arc<Config>, desk: &Desk, hint: Hint, hints: &Recei
             return;
         }
         let at_most = again.unwrap_or_else(|| retry::jittered(RELIST, origin));
-        if watch::wait(hints, at_most) == Woken::Closed {
+        if wait(hints, at_most) == Woken::Closed {
             return;
         }
     }

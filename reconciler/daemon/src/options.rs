@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use specs::config::{self, Config};
@@ -67,6 +68,14 @@ pub(crate) struct Settings {
     pub(crate) assembly: Assembly,
 }
 
+/// A config that was read again.
+#[derive(Clone, Debug)]
+pub(crate) struct Reread {
+    pub(crate) config: Arc<Config>,
+    /// Fields that changed and hold from the next start on.
+    pub(crate) later: Vec<&'static str>,
+}
+
 /// Options or a config that nothing can be begun with.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
@@ -82,8 +91,13 @@ pub enum OptionsError {
         why: &'static str,
     },
     /// The config is wrong; the text shows where, with carets.
-    #[error("the config is wrong\n{0}")]
-    Config(String),
+    #[error("the config is wrong\n{rendered}")]
+    Config {
+        /// The first fault, on one line.
+        line: String,
+        /// All of them, with carets.
+        rendered: String,
+    },
     /// A name that is none.
     #[error("the instance name")]
     Instance(#[source] LabelError),
@@ -152,6 +166,21 @@ impl RunOptions {
         Ok(settings)
     }
 
+    /// Reads the config again while a daemon with these settings runs.
+    ///
+    /// # Errors
+    /// On one line, with the place of the first fault.
+    pub(crate) fn settle_again(&self, running: &Settings) -> Result<Reread, String> {
+        let settings = self.settle().map_err(|err| match err {
+            OptionsError::Config { line, .. } => line,
+            err => crate::errors::chain(&err),
+        })?;
+        Ok(Reread {
+            later: running.fixed_differences(&settings),
+            config: Arc::new(settings.config),
+        })
+    }
+
     fn find_shim(&self) -> Result<PathBuf, OptionsError> {
         let shim = match &self.shim {
             Some(said) => absolute(said)?,
@@ -166,6 +195,29 @@ impl RunOptions {
         } else {
             Err(OptionsError::NoShim(shim))
         }
+    }
+}
+
+impl Settings {
+    /// Returns what differs of that which holds as long as a daemon runs.
+    fn fixed_differences(&self, new: &Self) -> Vec<&'static str> {
+        let paths = |settings: &Self| {
+            let all = [&settings.state, &settings.runtime, &settings.logs];
+            (
+                settings.specs.clone(),
+                all.map(PathBuf::clone),
+                settings.socket.clone(),
+            )
+        };
+        let differs = [
+            ("paths", paths(self) != paths(new)),
+            ("instance", self.instance != new.instance),
+            ("cgroupParent", self.cgroup_parent != new.cgroup_parent),
+            ("reconcile", self.config.reconcile != new.config.reconcile),
+            ("api", self.config.api != new.config.api),
+        ];
+        let differing = differs.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(field, _)| field).collect()
     }
 }
 
@@ -201,7 +253,10 @@ fn load(path: &Path) -> Result<Option<Config>, OptionsError> {
     let parsed = config::parse_config(&name, &bytes);
     parsed.map(Some).map_err(|found| {
         let text = String::from_utf8_lossy(&bytes);
-        OptionsError::Config(diagnostic::render(&found, &text, false))
+        OptionsError::Config {
+            line: found.first().map(|one| one.one_line()).unwrap_or_default(),
+            rendered: diagnostic::render(&found, &text, false),
+        }
     })
 }
 
@@ -240,6 +295,35 @@ mod tests {
         );
         assert_eq!(settings.specs, [PathBuf::from("/a")]);
         assert_eq!(settings.runtime, Path::new("/run/reconciler"));
+    }
+
+    #[test]
+    fn what_changed_and_holds_from_the_next_start_on_is_named() {
+        let config = tempfile::NamedTempFile::new().unwrap();
+        let write = |text: &str| {
+            let text = format!("apiVersion: reconciler/v1\nkind: Config\n{text}");
+            std::fs::write(config.path(), text).unwrap();
+        };
+        let shim = tempfile::NamedTempFile::new().unwrap();
+        let options = RunOptions {
+            config: Some(config.path().to_owned()),
+            shim: Some(shim.path().to_owned()),
+            state_dir: Some("/told".into()),
+            ..RunOptions::default()
+        };
+        write("");
+        let running = options.settle().unwrap();
+        write("paths: {state: /s}\ndefaults: {limits: {pids: 7}}\n");
+        // A flag goes before the config: that path does not differ.
+        let read = options.settle_again(&running).unwrap();
+        assert_eq!(read.later, [""; 0]);
+        assert_eq!(read.config.defaults.limits.pids, Some(7));
+        write("paths: {logs: /l}\ninstance: shop\nreconcile: {workers: 9}\n");
+        let read = options.settle_again(&running).unwrap();
+        assert_eq!(read.later, ["paths", "instance", "reconcile"]);
+        write("defaults: {limits: {pids: many}}\n");
+        let why = options.settle_again(&running).unwrap_err();
+        assert!(why.contains(":3:") && !why.contains('\n'), "{why}");
     }
 
     #[test]

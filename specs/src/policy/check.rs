@@ -3,10 +3,10 @@
 use super::Grant;
 use crate::diagnostic::{Code, Diagnostic, plain};
 use crate::fields::is_below;
-use crate::parse::Located;
 use crate::parse::faults::Fault;
+use crate::parse::{Located, Places};
 use crate::resolve::{PIDS_DEFAULT, capability};
-use crate::spec::{NetworkMode, Security, UserNamespace};
+use crate::spec::{NetworkMode, Security, Spec, UserNamespace};
 
 /// Host directories that no root file system lies in: they hold secrets, devices, or the
 /// host's own running state.
@@ -34,6 +34,23 @@ pub fn check(located: &Located, grant: &Grant, file: &str) -> Vec<Diagnostic> {
     }
     check.limits();
     check.refused
+}
+
+/// Returns what of an accepted spec is not granted any more, in one line; none if all of it
+/// still is. The text it was read from may be long gone, so no place is named.
+#[must_use]
+pub fn withdrawn(spec: &Spec, grant: &Grant) -> Option<String> {
+    let located = Located {
+        spec: spec.clone(),
+        line: 0,
+        places: Places::default(),
+    };
+    let refused = check(&located, grant, "");
+    let messages: Vec<&str> = refused.iter().map(|one| one.message.as_str()).collect();
+    (!messages.is_empty()).then(|| {
+        let rule = plain_rule(&grant.rule);
+        format!("{}; decided by {rule}", messages.join("; "))
+    })
 }
 
 struct Check<'a> {

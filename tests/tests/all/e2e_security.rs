@@ -162,12 +162,9 @@ fn what_the_policy_does_not_allow_is_refused_by_name() {
 
 /// Writes a configuration with one policy rule for everyone and returns a world under it.
 fn world_under(rule: &str) -> World {
-    let world = World::new();
-    let text =
-        format!("apiVersion: reconciler/v1\nkind: Config\npolicy:\n  - {{name: tests, {rule}}}\n");
-    fs::write(world.path("config.yaml"), text).expect("write the config");
-    let path = world.path("config.yaml").display().to_string();
-    world.with(&["--config", &path])
+    let mut world = World::new();
+    world.config(&format!("policy:\n  - {{name: tests, {rule}}}\n"));
+    world
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub(super) struct Slot {
     pub(super) former: Option<Arc<Desired>>,
     /// Newest generation that was seen settled.
     pub(super) settled: Generation,
+    /// What is wanted changed since it was last seen settled, perhaps under one generation:
+    /// an order, or what fills the gaps of a spec.
+    pub(super) edited: bool,
     /// The deletion is done and told to the store.
     pub(super) cleaned: bool,
     /// Lives with a durable record.
@@ -138,6 +141,7 @@ impl Slot {
             intent,
             former: None,
             settled: Generation(0),
+            edited: false,
             cleaned: false,
             recorded: BTreeMap::new(),
             begun: None,
@@ -210,6 +214,7 @@ impl Slot {
             mode,
             next_incarnation: self.begun.unwrap_or(next),
             settled: self.settled,
+            edited: self.edited,
             former: self.former.clone(),
             hold,
         }

@@ -49,6 +49,7 @@ impl Slot {
         if let Some(wanted) = self.wanted() {
             self.settled = wanted.desired.generation;
         }
+        self.edited = false;
         self.tries.calm();
     }
 

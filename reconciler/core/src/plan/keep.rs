@@ -34,8 +34,9 @@ pub(crate) fn keep(
         .bundle
         .known()
         .map_or(Generation(0), |bundle| bundle.generation);
-    let settled = subject.policy.settled.max(made) >= desired.generation;
-    let class = if settled { Class::Repair } else { Class::Live };
+    let policy = subject.policy;
+    let is_drift = !policy.edited && policy.settled.max(made) >= desired.generation;
+    let class = if is_drift { Class::Repair } else { Class::Live };
     let mut keep = Keep {
         subject,
         desired,

@@ -616,6 +616,42 @@ fn a_wanted_limit_without_a_control_is_an_error_and_one_not_wanted_is_not() {
 }
 
 #[test]
+fn what_the_policy_withdrew_runs_on_and_is_not_made_again() {
+    let mut intent = wanted(&server());
+    let Intent::Present(of) = &mut intent else {
+        panic!("it is wanted")
+    };
+    of.withdrawn = Some("the rule `team` grants it no more".into());
+    let mut life = settled(&server());
+    assert_eq!(
+        plan_one(&intent, life.clone()),
+        plan_one(&wanted(&server()), life.clone())
+    );
+    // What could not be made again is not ended to be made anew.
+    let mut other = life.clone();
+    known(&mut other.bundle).container = specs::id::Digest([7; 16]);
+    let plan_of_other = plan_one(&intent, other);
+    assert_eq!(verbs(&plan_of_other), [""; 0]);
+    assert_eq!(plan_of_other.blocked[0].kind, Obstacle::Impossible);
+    // Ended, it is cleaned away and not begun anew; neither is what was never made.
+    (life.init, life.shim) = (Fact::Absent, Fact::Absent);
+    let ended = plan_one(&intent, life);
+    assert_eq!(ended.blocked[0].kind, Obstacle::Impossible);
+    assert!(
+        ended
+            .steps()
+            .any(|step| step.step.action.verb() == "RemoveBundle")
+    );
+    assert!(
+        ended
+            .steps()
+            .all(|step| step.step.incarnation == Incarnation(1))
+    );
+    let none = plan(&key(), &intent, &observed([]), true, &policy());
+    assert_eq!((none.steps().count(), none.blocked.len()), (0, 1));
+}
+
+#[test]
 fn ending_with_grace_takes_a_supervisor_unless_none_can_be_had() {
     let mut life = settled(&server());
     life.shim = Fact::Absent;

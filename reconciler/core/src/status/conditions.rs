@@ -20,13 +20,15 @@ pub(super) fn derive(
     phase: Phase,
 ) -> Vec<Condition> {
     let refusal = basis.wanted.and_then(|wanted| wanted.refusal.as_deref());
-    let accepted = match refusal {
-        None => (
+    let withdrawn = basis.wanted.and_then(|wanted| wanted.withdrawn.as_deref());
+    let accepted = match (refusal, withdrawn) {
+        (Some(refusal), _) => (Truth::False, "Refused", refusal.to_string()),
+        (None, Some(why)) => (Truth::False, "Withdrawn", explain::withdrawn(why)),
+        (None, None) => (
             Truth::True,
             "Accepted",
             String::from("its specification was taken"),
         ),
-        Some(refusal) => (Truth::False, "Refused", refusal.to_string()),
     };
     let gap = basis
         .plan

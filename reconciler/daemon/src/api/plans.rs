@@ -107,11 +107,13 @@ fn fresh(
         desired: Arc::clone(new),
         refusal: None,
         override_note: None,
+        withdrawn: None,
     }));
     let policy = PlanPolicy {
         mode: app.seen().mode,
         next_incarnation,
         settled: status.map(settled).unwrap_or_default(),
+        edited: false,
         former: old.clone(),
         hold: Hold::default(),
     };

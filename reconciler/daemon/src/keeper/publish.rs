@@ -257,6 +257,11 @@ impl Keeper {
                 ));
             }
         }
+        if let Some(why) = &self.config_error {
+            notices.push(format!(
+                "the config is wrong and stays as it was: {why}; correct it and send HUP"
+            ));
+        }
         if let Some(why) = &self.store_error {
             notices.push(format!(
                 "the store cannot be written, nothing new is taken: {why}"

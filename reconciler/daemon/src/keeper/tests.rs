@@ -102,10 +102,12 @@ impl World {
         let (hint, hints) = Hint::channel();
         let (out, taken) = mpsc::channel(1024);
         let contents = store.contents().unwrap();
+        let (readers, heard) = watch::channel(Arc::clone(&config));
         let (keeper, view, _) = Keeper::new(Beginning {
             incarnation: contents.incarnation,
             ledger: Ledger::load(contents, &config, &profiles, &BTreeMap::new()),
             config: Arc::clone(&config),
+            readers,
             store: Arc::clone(&store),
             profiles,
             state,
@@ -117,7 +119,7 @@ impl World {
         });
         note_everything(taken, Arc::clone(&self.seen), desk.clone());
         let keeper = std::thread::spawn(move || keeper.run(&notes));
-        crate::listing::spawn(self.specs(), config, desk.clone(), (hint, hints)).unwrap();
+        crate::listing::spawn(self.specs(), heard, desk.clone(), (hint, hints)).unwrap();
         self.running = Some(Running {
             desk,
             view,

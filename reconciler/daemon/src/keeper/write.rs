@@ -102,6 +102,8 @@ impl Keeper {
             desired: acceptance.desired,
             refusal: None,
             expired: false,
+            // It was judged a moment ago.
+            withdrawn: None,
         };
         self.ledger.entries.insert(key, entry);
     }

@@ -90,7 +90,7 @@ fn a_hang_up_reads_every_directory_again() {
     let pid = nix::unistd::Pid::from_raw(world.pid());
     nix::sys::signal::kill(pid, Signal::SIGHUP).unwrap();
     world.until("it to say so", || {
-        world.log().contains("reading every directory again")
+        world.log().contains("every directory again")
     });
     assert_eq!(world.get("/v1/version")["ready"], true);
 }

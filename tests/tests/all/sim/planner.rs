@@ -30,6 +30,7 @@ fn policy(next: Incarnation) -> PlanPolicy {
         },
         next_incarnation: next,
         settled: Generation(0),
+        edited: false,
         former: None,
         hold: Hold::default(),
     }

@@ -27,6 +27,7 @@ pub(crate) fn intent(desired: Desired) -> Intent {
         desired,
         refusal: None,
         override_note: None,
+        withdrawn: None,
     }))
 }
 
