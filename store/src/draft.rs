@@ -8,14 +8,18 @@ use specs::id::{Generation, Key};
 
 use crate::copy;
 use crate::engine::{Engine, EngineError, Op, Tree};
-use crate::frame::{self, FrameError};
+use crate::frame;
 use crate::image::Tally;
 use crate::model::{Accepted, Change, EventDraft, LifeRecord, Override};
 use crate::outcome::RefusedError;
-use crate::wire::{self, Head, Meta, WireError};
+use crate::seal::{seal, wired};
+use crate::wire::{self, Head, Meta};
 
 /// Most bytes in one batch, frames included.
 const BATCH_BYTES_MAX: usize = 16 << 20;
+/// Generations of one container that are kept; the commit that accepts one more drops the
+/// oldest.
+pub const GENERATIONS_MAX: u64 = 100;
 
 /// Why no batch came of a list of changes.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +117,7 @@ impl Draft<'_> {
             Err(error) => return Err(error),
         };
         self.pending.insert((Tree::History, at), Some(sealed));
+        self.drop_oldest_generations(key, accepted.generation)?;
         self.put_head(
             key,
             &Head {
@@ -121,6 +126,16 @@ impl Draft<'_> {
                 deleted_at_ms: None,
             },
         )
+    }
+
+    fn drop_oldest_generations(&mut self, key: &Key, newest: Generation) -> Result<(), DraftError> {
+        let oldest = (newest.0 + 1).saturating_sub(GENERATIONS_MAX);
+        let oldest = wire::numbered_key(key, oldest);
+        let kept = self.all(Tree::History, &wire::numbered_prefix(key))?;
+        for at in kept.into_keys().take_while(|at| *at < oldest) {
+            self.remove(Tree::History, at);
+        }
+        Ok(())
     }
 
     fn delete(&mut self, key: &Key, at_ms: u64) -> Result<(), DraftError> {
@@ -356,41 +371,4 @@ pub(crate) fn newest_generation(engine: &dyn Engine, key: &Key) -> Result<Genera
         ControlFlow::Continue(())
     })?;
     Ok(newest)
-}
-
-fn seal(tree: Tree, at: &[u8], content: &[u8]) -> Result<Vec<u8>, DraftError> {
-    frame::seal(tree, at, content).map_err(|error| {
-        let record = place(tree, at);
-        match error {
-            FrameError::TooLarge(bytes) => RefusedError::TooLarge {
-                record,
-                bytes,
-                max: frame::CONTENT_BYTES_MAX,
-            },
-            other => RefusedError::Damaged {
-                record,
-                how: other.to_string(),
-            },
-        }
-        .into()
-    })
-}
-
-fn wired(
-    tree: Tree,
-    at: &[u8],
-    content: Result<Vec<u8>, WireError>,
-) -> Result<Vec<u8>, DraftError> {
-    content.map_err(|error| {
-        RefusedError::Damaged {
-            record: place(tree, at),
-            how: error.to_string(),
-        }
-        .into()
-    })
-}
-
-/// Returns how people call a record.
-pub(crate) fn place(tree: Tree, at: &[u8]) -> String {
-    format!("{} {}", tree.name(), String::from_utf8_lossy(at))
 }

@@ -16,9 +16,11 @@ pub mod model;
 mod open;
 mod outcome;
 mod read;
+mod seal;
 mod store;
 mod wire;
 
+pub use crate::draft::GENERATIONS_MAX;
 pub use crate::outcome::{
     CommitError, Committed, Condition, Health, OpenError, Opened, RefusedError,
 };

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use crate::commit::Access;
 use crate::copy::{self, Copy, Recovered};
 use crate::disk;
-use crate::draft::place;
 use crate::engine::{Engine, EngineError};
 use crate::home::{self, Examined, Home, Said, state_op};
 use crate::image::Image;
 use crate::outcome::{Health, OpenError, Opened, words};
+use crate::seal::place;
 use crate::wire::{Meta, SCHEMA, Witness};
 
 /// An open store, as far as the facade needs it.

@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use specs::event::Event;
 use specs::id::{Generation, Incarnation, Key};
 
-use crate::draft::place;
 use crate::engine::{Engine, EngineError, Tree};
 use crate::frame;
 use crate::model::{Accepted, Contents, Head};
+use crate::seal::place;
 use crate::wire::{self, Meta, WireError};
 
 /// Why something was not read.

@@ -8,6 +8,7 @@ use specs::id::{Generation, Incarnation, Key};
 
 use super::model::{accepted, key};
 use super::world::{KINDS, open_sound, options};
+use crate::draft::GENERATIONS_MAX;
 use crate::engine::EngineKind;
 use crate::model::{Accepted, Change, EventDraft, LifeRecord, Override};
 use crate::outcome::CommitError;
@@ -120,6 +121,28 @@ fn every_accepted_generation_stays_in_history_after_the_key_is_cleaned() {
         assert_eq!(store.accepted(&key(1), Generation(4)).unwrap(), None);
         assert_eq!(store.newest_generation(&key(1)).unwrap(), Generation(3));
         assert_eq!(store.newest_generation(&key(2)).unwrap(), Generation(0));
+    });
+}
+
+#[test]
+fn of_each_container_the_newest_generations_are_kept_and_no_others() {
+    check(|store, room, kind| {
+        commit(&store, &[accept(2, 1)]);
+        let many: Vec<Change> = (1..=GENERATIONS_MAX + 2)
+            .map(|generation| accept(1, generation))
+            .collect();
+        let (first, last) = many.split_at(50);
+        commit(&store, first);
+        commit(&store, last);
+        commit(&store, &[accept(1, GENERATIONS_MAX + 3)]);
+        drop(store);
+        let store = open_sound(room, kind);
+        let kept = store.history(&key(1)).unwrap();
+        let numbers: Vec<u64> = kept.iter().map(|a| a.generation.0).collect();
+        let expected: Vec<u64> = (4..=GENERATIONS_MAX + 3).collect();
+        assert_eq!(numbers, expected);
+        assert_eq!(store.history(&key(2)).unwrap().len(), 1);
+        assert_eq!(store.contents().unwrap().heads.len(), 2);
     });
 }
 
