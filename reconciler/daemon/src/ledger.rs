@@ -1,7 +1,7 @@
 //! Intent in memory: what the store holds, resolved. Owned by the keeper.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reconciler_core::io::{Intent, Wanted};
@@ -256,6 +256,14 @@ pub(crate) fn place(accepted: &Accepted) -> String {
     match &accepted.source {
         Source::File { path, line, .. } => format!("{path}:{line}"),
         Source::Api { .. } => "api".into(),
+    }
+}
+
+/// Returns the file that it came from.
+pub(crate) fn file(accepted: &Accepted) -> Option<PathBuf> {
+    match &accepted.source {
+        Source::File { path, .. } => Some(PathBuf::from(path)),
+        Source::Api { .. } => None,
     }
 }
 

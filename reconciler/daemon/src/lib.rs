@@ -9,6 +9,7 @@ mod accept;
 mod board;
 mod boot;
 mod clock;
+mod commit;
 mod contest;
 mod errors;
 mod host;

@@ -241,7 +241,16 @@ fn a_slow_writer_is_taken_once_and_whole() {
 }
 
 #[test]
-fn a_git_checkout_back_and_forth_disturbs_nothing() {
+fn a_git_checkout_of_500_files_back_and_forth_disturbs_nothing() {
+    const FILES: usize = 500;
+    const RUNNING: usize = 6;
+    let text = |number: usize, limit: &str| {
+        let text = named(&format!("g{number}")).replace("64Mi", limit);
+        match number < RUNNING {
+            true => text,
+            false => text.replace("spec:\n", "spec:\n  state: stopped\n"),
+        }
+    };
     let mut world = World::new();
     let specs = world.path("specs");
     let git = |arguments: &[&str]| {
@@ -266,20 +275,19 @@ fn a_git_checkout_back_and_forth_disturbs_nothing() {
         );
     };
     git(&["init", "-q"]);
-    for number in 0..6 {
-        world.write(&format!("g{number}.yaml"), &named(&format!("g{number}")));
+    for number in 0..FILES {
+        world.write(&format!("g{number}.yaml"), &text(number, "64Mi"));
     }
     git(&["add", "."]);
     git(&["commit", "-q", "-m", "one"]);
     git(&["checkout", "-q", "-b", "other"]);
-    for number in 0..6 {
-        let text = named(&format!("g{number}")).replace("64Mi", "80Mi");
-        world.write(&format!("g{number}.yaml"), &text);
+    for number in 0..FILES {
+        world.write(&format!("g{number}.yaml"), &text(number, "80Mi"));
     }
     git(&["commit", "-q", "-a", "-m", "two"]);
     git(&["checkout", "-q", "main"]);
     world.start();
-    let pids: Vec<_> = (0..6)
+    let pids: Vec<_> = (0..RUNNING)
         .map(|number| {
             let name = format!("g{number}");
             world.wait_phase(&name, "Running");
@@ -297,7 +305,16 @@ fn a_git_checkout_back_and_forth_disturbs_nothing() {
             world.status(&name)["usage"]["memoryLimitBytes"] == 80 << 20
         });
         assert_eq!(world.pid(&name, "count"), *pid);
+        assert_eq!(world.status(&name)["restarts"], 0);
     }
+    let list = world.json(&["status", "-o", "json"]);
+    assert_eq!(list["containers"].as_array().map(Vec::len), Some(FILES));
+    let why = String::from_utf8_lossy(&world.cli(&["why", "g0"]).stdout).into_owned();
+    assert!(why.contains("by t on ") && why.contains(": two"), "{why}");
+    world.write("g0.yaml", &text(0, "90Mi"));
+    until("the edit to be told", SOON, || {
+        String::from_utf8_lossy(&world.cli(&["why", "g0"]).stdout).contains("edited since")
+    });
     world.finish();
 }
 

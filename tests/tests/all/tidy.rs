@@ -197,6 +197,26 @@ fn unsafe_stands_at_its_two_addresses() {
 }
 
 #[test]
+fn every_test_that_the_fault_model_names_exists() {
+    let text = fs::read_to_string(root().join("docs/faults.md")).expect("read the fault model");
+    let rows = text.lines().filter(|line| line.starts_with("| E"));
+    let named: Vec<&str> = rows
+        .filter_map(|row| row.rsplit('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(named.len() > 20, "the table was not found: {named:?}");
+    let all = sources();
+    let missing: Vec<&&str> = named
+        .iter()
+        .filter(|name| {
+            let test = format!("fn {name}()");
+            !all.iter().any(|(_, source)| source.contains(&test))
+        })
+        .collect();
+    assert!(missing.is_empty(), "named and not there: {missing:?}");
+}
+
+#[test]
 fn files_are_short_enough_to_read() {
     let long: Vec<String> = sources()
         .into_iter()

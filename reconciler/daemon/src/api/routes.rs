@@ -27,6 +27,7 @@ use super::problem::Refused;
 use super::wire::{Check, Detail, Doctor, Done, List, PROTOCOL, Sync, Version, Why};
 use super::{plans, stream, views, why as reasons};
 use crate::board::Board;
+use crate::commit;
 use crate::keeper::{Desk, Note, View};
 use crate::overrides::Order;
 use crate::shell::Message;
@@ -301,11 +302,17 @@ async fn why(State(app): Shared, Path(name): Path<String>) -> Answer<Why> {
         .ask(move |machine| machine.observed(&asked).cloned())
         .await?;
     let entry = view.entries.get(&key);
+    let file = entry.and_then(|entry| entry.file.clone());
+    let commit = match file {
+        Some(file) => blocking(move || commit::newest(&file)).await?,
+        None => None,
+    };
     Ok(Json(reasons::why(
         &container,
         entry,
         observed.as_ref(),
         &view.notices,
+        commit.as_ref(),
     )))
 }
 

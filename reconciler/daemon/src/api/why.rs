@@ -7,6 +7,7 @@ use specs::status::{Failure, ProcessStatus, Status, Truth};
 
 use super::views::newest;
 use super::wire::{ContainerView, Link, Why};
+use crate::commit::Commit;
 use crate::keeper::EntryView;
 
 /// Returns the chain and its answer in one sentence.
@@ -15,9 +16,10 @@ pub(super) fn why(
     entry: Option<&EntryView>,
     observed: Option<&ContainerObserved>,
     notices: &[String],
+    commit: Option<&Commit>,
 ) -> Why {
     let status = &view.status;
-    let mut chain = intent(view, entry);
+    let mut chain = intent(view, entry, commit);
     if let Some(failure) = &status.last_error {
         chain.extend(failed(failure));
     }
@@ -65,12 +67,13 @@ fn link(kind: &str, text: String) -> Link {
 }
 
 /// Returns what is wanted, and who said so.
-fn intent(view: &ContainerView, entry: Option<&EntryView>) -> Vec<Link> {
+fn intent(view: &ContainerView, entry: Option<&EntryView>, commit: Option<&Commit>) -> Vec<Link> {
     let status = &view.status;
     let mut chain = Vec::new();
     if !view.source.is_empty() {
         chain.push(link("spec", view.source.clone()));
     }
+    chain.extend(commit.map(|commit| link("commit", commit_words(commit))));
     if let Some(refusal) = entry.and_then(|entry| entry.refusal.as_ref()) {
         chain.push(link(
             "cause",
@@ -94,6 +97,18 @@ fn intent(view: &ContainerView, entry: Option<&EntryView>) -> Vec<Link> {
         chain.push(link("override", text));
     }
     chain
+}
+
+fn commit_words(commit: &Commit) -> String {
+    let Commit {
+        id, author, date, ..
+    } = commit;
+    let edited = if commit.is_edited {
+        "; the file was edited since"
+    } else {
+        ""
+    };
+    format!("{id} by {author} on {date}: {}{edited}", commit.subject)
 }
 
 fn failed(failure: &Failure) -> Vec<Link> {

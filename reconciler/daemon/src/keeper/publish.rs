@@ -1,7 +1,7 @@
 //! What the keeper tells: intents and the mode to the core, a view to those who ask.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reconciler_core::io::Mode;
@@ -63,6 +63,8 @@ pub(crate) const NOTHING: Mode = Mode {
 pub(crate) struct EntryView {
     /// `FILE:LINE`, or `api`.
     pub(crate) source: String,
+    /// The file, if it came from one.
+    pub(crate) file: Option<PathBuf>,
     /// Resolved, orders applied.
     pub(crate) desired: Arc<Desired>,
     /// It is being removed.
@@ -191,6 +193,7 @@ impl Keeper {
         let entries = entries.map(|(key, entry)| {
             let view = EntryView {
                 source: ledger::place(&entry.head.accepted),
+                file: ledger::file(&entry.head.accepted),
                 desired: Arc::clone(&entry.desired),
                 deleted: entry.head.deleted,
                 refusal: entry.refusal.clone(),
