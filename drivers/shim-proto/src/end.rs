@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use crate::frame::{FrameError, Frames, Outbox};
 use crate::init::failure;
 use crate::message::{
-    Answer, Ask, Changed, FRAME_BYTES_MAX, Failure, FailureKind, Hello, PROTOCOL, PROTOCOL_MIN,
-    Reply, Request,
+    Act, Aim, Answer, Ask, Changed, FRAME_BYTES_MAX, Failure, FailureKind, Hello, PROTOCOL,
+    PROTOCOL_MIN, Reply, Request,
 };
 
 /// Most bytes an end takes in before a whole message must have been among them.
@@ -122,10 +122,13 @@ impl ShimEnd {
                 Some(_) if !self.greeted => {
                     self.refuse(request.id, FailureKind::Unknown, "a greeting comes first");
                 }
-                Some(ask) => {
-                    self.busy = Some(request.id);
-                    return Some(ask);
-                }
+                Some(ask) => match self.check_aim(&ask, request.aim.as_ref()) {
+                    Ok(()) => {
+                        self.busy = Some(request.id);
+                        return Some(ask);
+                    }
+                    Err(failure) => self.send(request.id, Answer::Failure(failure)),
+                },
                 None => {
                     let cause = "this version does not know it";
                     let failure = failure(FailureKind::Unknown, "read the request", cause);
@@ -169,6 +172,32 @@ impl ShimEnd {
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.closing
+    }
+
+    /// Refuses an order to end something that is not for this life, or is another than it
+    /// says.
+    fn check_aim(&self, ask: &Ask, aim: Option<&Aim>) -> Result<(), Failure> {
+        let what = "take the order";
+        let me = &self.me;
+        match (ask.act(), aim) {
+            (Act::None, _) => Ok(()),
+            (_, None) => {
+                let cause = "it does not say which life it is for";
+                Err(failure(FailureKind::Unknown, what, cause))
+            }
+            (act, Some(aim)) if aim.act != act as i32 => {
+                let cause = "it says that it is another order";
+                Err(failure(FailureKind::Unknown, what, cause))
+            }
+            (_, Some(aim)) if (&aim.key, aim.incarnation) != (&me.key, me.incarnation) => {
+                let cause = format!(
+                    "it is for {}.{}, this is {}.{}",
+                    aim.key, aim.incarnation, me.key, me.incarnation
+                );
+                Err(failure(FailureKind::Stale, what, cause))
+            }
+            (_, Some(_)) => Ok(()),
+        }
     }
 
     fn greet(&mut self, id: u64, hello: &Hello) {
@@ -251,6 +280,7 @@ impl DaemonEnd {
         let greeting = Request {
             id: HELLO_ID,
             ask: Some(Ask::Hello(expected.clone())),
+            aim: None,
         };
         out.push(&greeting).map_err(|_| EndError::TooLong)?;
         let frames = Frames::default();
@@ -264,14 +294,22 @@ impl DaemonEnd {
         })
     }
 
-    /// Queues a request and returns its id.
+    /// Queues a request and returns its id. One that ends something says that it is for the
+    /// life that was greeted.
     ///
     /// # Errors
     /// When it does not fit a frame; then nothing is queued.
     pub fn ask(&mut self, ask: Ask) -> Result<u64, EndError> {
         let id = self.last_id + 1;
+        let act = ask.act();
+        let aim = (act != Act::None).then(|| Aim {
+            key: self.expected.key.clone(),
+            incarnation: self.expected.incarnation,
+            act: act as i32,
+        });
+        let ask = Some(ask);
         self.out
-            .push(&Request { id, ask: Some(ask) })
+            .push(&Request { id, ask, aim })
             .map_err(|_| EndError::TooLong)?;
         self.last_id = id;
         self.waiting.push(id);
@@ -358,174 +396,4 @@ impl DaemonEnd {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::{Done, Forget, Report, ReportAsk};
-    use proptest::prelude::*;
-
-    fn me() -> Hello {
-        hello("main", "web", 3)
-    }
-
-    /// Carries bytes in pieces of at most `step`, both ways, until nothing moves.
-    fn cross(daemon: &mut DaemonEnd, shim: &mut ShimEnd, step: usize) -> Vec<Heard> {
-        let mut heard = Vec::new();
-        loop {
-            let there = daemon.pending()[..step.min(daemon.pending().len())].to_vec();
-            daemon.sent(there.len());
-            shim.receive(&there);
-            let mut served = false;
-            while let Some(ask) = shim.poll_request() {
-                served = true;
-                shim.reply(match ask {
-                    Ask::Report(_) => Answer::Report(Report {
-                        shim_pid: 7,
-                        ..Report::default()
-                    }),
-                    _ => Answer::Done(Done {}),
-                });
-            }
-            let back = shim.pending()[..step.min(shim.pending().len())].to_vec();
-            shim.sent(back.len());
-            daemon.receive(&back).unwrap();
-            while let Some(word) = daemon.poll_heard().unwrap() {
-                heard.push(word);
-            }
-            if there.is_empty() && back.is_empty() && !served {
-                return heard;
-            }
-        }
-    }
-
-    fn dialogue(step: usize) {
-        let mut daemon = DaemonEnd::new(me()).unwrap();
-        let mut shim = ShimEnd::new(me());
-        let report = daemon.ask(Ask::Report(ReportAsk {})).unwrap();
-        let forget = daemon
-            .ask(Ask::Forget(Forget { name: "a".into() }))
-            .unwrap();
-        let heard = cross(&mut daemon, &mut shim, step);
-        assert_eq!(heard.len(), 3, "step {step}: {heard:?}");
-        assert_eq!(heard[0], Heard::Greeted);
-        let told = Report {
-            shim_pid: 7,
-            ..Report::default()
-        };
-        assert_eq!(heard[1], Heard::Answer(report, Answer::Report(told)));
-        assert_eq!(heard[2], Heard::Answer(forget, Answer::Done(Done {})));
-    }
-
-    #[test]
-    fn the_ends_understand_each_other_however_the_bytes_are_cut() {
-        for step in 1..200 {
-            dialogue(step);
-        }
-        dialogue(usize::MAX);
-    }
-
-    #[test]
-    fn a_request_torn_at_any_offset_is_no_request() {
-        let mut daemon = DaemonEnd::new(me()).unwrap();
-        let greeting = daemon.pending().len();
-        daemon
-            .ask(Ask::Forget(Forget { name: "abc".into() }))
-            .unwrap();
-        let bytes = daemon.pending().to_vec();
-        for torn in 0..bytes.len() {
-            let mut shim = ShimEnd::new(me());
-            shim.receive(&bytes[..torn]);
-            assert_eq!(shim.poll_request(), None, "torn at {torn}");
-            assert_eq!(shim.pending().is_empty(), torn < greeting);
-            assert!(!shim.is_closing());
-        }
-    }
-
-    #[test]
-    fn changed_is_said_once_until_the_next_report() {
-        let mut daemon = DaemonEnd::new(me()).unwrap();
-        let mut shim = ShimEnd::new(me());
-        shim.changed();
-        assert!(shim.pending().is_empty(), "nobody greeted yet");
-        cross(&mut daemon, &mut shim, usize::MAX);
-        shim.changed();
-        shim.changed();
-        assert_eq!(cross(&mut daemon, &mut shim, 3), [Heard::Changed]);
-        daemon.ask(Ask::Report(ReportAsk {})).unwrap();
-        cross(&mut daemon, &mut shim, usize::MAX);
-        shim.changed();
-        assert_eq!(cross(&mut daemon, &mut shim, 3), [Heard::Changed]);
-    }
-
-    #[test]
-    fn requests_before_the_greeting_are_refused() {
-        let mut out = Vec::new();
-        let request = Request {
-            id: 5,
-            ask: Some(Ask::Report(ReportAsk {})),
-        };
-        crate::frame::encode(&request, &mut out).unwrap();
-        let mut shim = ShimEnd::new(me());
-        shim.receive(&out);
-        assert_eq!(shim.poll_request(), None);
-        assert!(shim.is_closing() && !shim.pending().is_empty());
-    }
-
-    #[test]
-    fn another_life_is_told_that_its_picture_is_old() {
-        let mut daemon = DaemonEnd::new(hello("main", "web", 2)).unwrap();
-        let mut shim = ShimEnd::new(me());
-        shim.receive(daemon.pending());
-        assert_eq!(shim.poll_request(), None);
-        daemon.receive(shim.pending()).unwrap();
-        let Err(EndError::Refused(failure)) = daemon.poll_heard() else {
-            panic!("greeted")
-        };
-        assert_eq!(failure.kind(), FailureKind::Stale);
-    }
-
-    #[test]
-    fn an_unknown_request_is_answered_and_the_connection_goes_on() {
-        let mut daemon = DaemonEnd::new(me()).unwrap();
-        let mut shim = ShimEnd::new(me());
-        cross(&mut daemon, &mut shim, usize::MAX);
-        let id = daemon.ask(Ask::Report(ReportAsk {})).unwrap();
-        daemon.sent(daemon.pending().len());
-        let mut out = Vec::new();
-        crate::frame::encode(&Request { id, ask: None }, &mut out).unwrap();
-        shim.receive(&out);
-        let heard = cross(&mut daemon, &mut shim, usize::MAX);
-        let [Heard::Answer(_, Answer::Failure(failure))] = &heard[..] else {
-            panic!("{heard:?}")
-        };
-        assert_eq!(failure.kind(), FailureKind::Unknown);
-        assert!(!shim.is_closing());
-    }
-
-    proptest! {
-        #[test]
-        fn hostile_bytes_never_reach_the_container(
-            bytes in prop::collection::vec(any::<u8>(), 0..2048),
-            cut in 0usize..2048,
-        ) {
-            let mut shim = ShimEnd::new(me());
-            let (one, two) = bytes.split_at(cut.min(bytes.len()));
-            for piece in [one, two] {
-                shim.receive(piece);
-                prop_assert_eq!(shim.poll_request(), None, "not greeted, so no request");
-            }
-        }
-
-        #[test]
-        fn a_hostile_shim_never_panics_a_daemon(
-            bytes in prop::collection::vec(any::<u8>(), 0..2048),
-        ) {
-            let mut daemon = DaemonEnd::new(me()).unwrap();
-            daemon.receive(&bytes).unwrap();
-            for _ in 0..=bytes.len() {
-                if !matches!(daemon.poll_heard(), Ok(Some(_))) {
-                    break;
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -176,6 +176,7 @@ mod tests {
         Request {
             id,
             ask: Some(Ask::Forget(Forget { name })),
+            aim: None,
         }
     }
 

@@ -14,8 +14,9 @@ use alloc::vec::Vec;
 
 use crate::launch::{File, Mount, Process};
 
-/// Version of the protocol this code speaks.
-pub const PROTOCOL: u32 = 1;
+/// Version of the protocol this code speaks. Since 2 an order that ends something carries an
+/// [`Aim`].
+pub const PROTOCOL: u32 = 2;
 /// Oldest version this code still understands.
 pub const PROTOCOL_MIN: u32 = 1;
 /// Most bytes one frame may carry after its four-byte little-endian length.
@@ -30,6 +31,58 @@ pub struct Request {
     /// What is asked.
     #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub ask: Option<Ask>,
+    /// Whom and what it is meant for; without it nothing is ended.
+    #[prost(message, optional, tag = "20")]
+    pub aim: Option<Aim>,
+}
+
+/// What an order that ends something says once more: which life it is for, and what it is.
+/// Another message that is damaged in one place can then never become one.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Aim {
+    /// Name of the container.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// Which of its lives.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// What is ordered.
+    #[prost(enumeration = "Act", tag = "3")]
+    pub act: i32,
+}
+
+/// Orders that end something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Act {
+    /// None.
+    None = 0,
+    /// [`Ask::Stop`].
+    Stop = 1,
+    /// [`Ask::Signal`]: it may be `KILL`.
+    Signal = 2,
+    /// [`Ask::Forget`]: an exit that nobody can ask for any more.
+    Forget = 3,
+    /// [`Ask::End`].
+    End = 4,
+}
+
+impl Ask {
+    /// Returns which order that ends something this is.
+    #[must_use]
+    pub fn act(&self) -> Act {
+        match self {
+            Self::Stop(_) => Act::Stop,
+            Self::Signal(_) => Act::Signal,
+            Self::Forget(_) => Act::Forget,
+            Self::End(_) => Act::End,
+            Self::Hello(_)
+            | Self::Report(_)
+            | Self::Start(_)
+            | Self::WriteFile(_)
+            | Self::Mount(_) => Act::None,
+        }
+    }
 }
 
 /// What is asked.
