@@ -19,7 +19,7 @@ use crate::wire::{self, Head, Meta};
 const BATCH_BYTES_MAX: usize = 16 << 20;
 /// Generations of one container that are kept; the commit that accepts one more drops the
 /// oldest.
-pub const GENERATIONS_MAX: u64 = 100;
+pub const GENERATIONS_MAX: usize = 100;
 
 /// Why no batch came of a list of changes.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +117,7 @@ impl Draft<'_> {
             Err(error) => return Err(error),
         };
         self.pending.insert((Tree::History, at), Some(sealed));
-        self.drop_oldest_generations(key, accepted.generation)?;
+        self.drop_oldest_generations(key)?;
         self.put_head(
             key,
             &Head {
@@ -128,11 +128,10 @@ impl Draft<'_> {
         )
     }
 
-    fn drop_oldest_generations(&mut self, key: &Key, newest: Generation) -> Result<(), DraftError> {
-        let oldest = (newest.0 + 1).saturating_sub(GENERATIONS_MAX);
-        let oldest = wire::numbered_key(key, oldest);
+    fn drop_oldest_generations(&mut self, key: &Key) -> Result<(), DraftError> {
         let kept = self.all(Tree::History, &wire::numbered_prefix(key))?;
-        for at in kept.into_keys().take_while(|at| *at < oldest) {
+        let surplus = kept.len().saturating_sub(GENERATIONS_MAX);
+        for at in kept.into_keys().take(surplus) {
             self.remove(Tree::History, at);
         }
         Ok(())

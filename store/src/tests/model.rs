@@ -10,9 +10,10 @@ use specs::event::{Event, Severity};
 use specs::id::{Digest, Generation, Incarnation, Key};
 
 use super::world::{KINDS, open};
+use crate::draft::GENERATIONS_MAX;
 use crate::model::{Accepted, Change, Contents, EventDraft, Head, LifeRecord, Override, Source};
 use crate::outcome::{CommitError, Health};
-use crate::read::EventQuery;
+use crate::read::{EventQuery, ReadError};
 use crate::store::Store;
 
 /// Events of every model and test store.
@@ -67,6 +68,13 @@ impl Model {
                     _ => accepted.at_ms,
                 };
                 self.history.insert(at, accepted.clone());
+                let of_key = |(at, _): &&(Key, Generation)| at == key;
+                let count = self.history.keys().filter(of_key).count();
+                if count > GENERATIONS_MAX
+                    && let Some(oldest) = self.history.keys().find(of_key).cloned()
+                {
+                    self.history.remove(&oldest);
+                }
                 self.heads
                     .insert(key.clone(), (accepted.generation, first, false));
                 is_ok
@@ -179,27 +187,33 @@ pub(super) struct Dump {
 
 /// Returns everything, in the order of the model; keys are `k0` to `k15`.
 pub(super) fn dump(store: &Store) -> Dump {
-    let mut contents = store.contents().unwrap();
+    try_dump(store).unwrap()
+}
+
+/// Returns the same, or that it cannot be read.
+pub(super) fn try_dump(store: &Store) -> Result<Dump, ReadError> {
+    let mut contents = store.contents()?;
     contents
         .lives
         .sort_by_key(|life| (life.key.clone(), life.incarnation));
     let mut keys: Vec<Key> = (0..16).map(key).collect();
     keys.sort();
-    let history = keys.into_iter().flat_map(|key| {
-        let all = store.history(&key).unwrap();
-        all.into_iter().map(move |accepted| (key.clone(), accepted))
-    });
+    let mut history = Vec::new();
+    for key in keys {
+        let all = store.history(&key)?.into_iter();
+        history.extend(all.map(|accepted| (key.clone(), accepted)));
+    }
     let everything = EventQuery {
         after: None,
         key: None,
         last: None,
         limit: usize::MAX,
     };
-    Dump {
+    Ok(Dump {
         contents,
-        history: history.collect(),
-        events: store.events(&everything).unwrap(),
-    }
+        history,
+        events: store.events(&everything)?,
+    })
 }
 
 impl Dump {
