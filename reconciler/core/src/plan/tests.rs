@@ -635,7 +635,7 @@ fn what_the_policy_withdrew_runs_on_and_is_not_made_again() {
     assert_eq!(plan_of_other.blocked[0].kind, Obstacle::Impossible);
     // Ended, it is cleaned away and not begun anew; neither is what was never made.
     (life.init, life.shim) = (Fact::Absent, Fact::Absent);
-    let ended = plan_one(&intent, life);
+    let ended = plan_one(&intent, life.clone());
     assert_eq!(ended.blocked[0].kind, Obstacle::Impossible);
     assert!(
         ended
@@ -647,6 +647,11 @@ fn what_the_policy_withdrew_runs_on_and_is_not_made_again() {
             .steps()
             .all(|step| step.step.incarnation == Incarnation(1))
     );
+    known(&mut life.bundle).this_boot = false;
+    let rebooted = plan_one(&intent, life);
+    assert_eq!(rebooted.blocked[0].kind, Obstacle::Impossible);
+    let mut steps = rebooted.steps();
+    assert!(steps.all(|step| step.step.incarnation == Incarnation(1)));
     let none = plan(&key(), &intent, &observed([]), true, &policy());
     assert_eq!((none.steps().count(), none.blocked.len()), (0, 1));
 }
