@@ -185,7 +185,9 @@ fn present(subject: &Subject<'_>, wanted: &Wanted) -> Plan {
     let digests = crate::diff::Digests::of(desired);
     let lives = &subject.observed.lives;
     let mut choice = crate::policy::choose(lives, &digests.container, desired.run);
-    let withdrawn = wanted.withdrawn.as_deref();
+    // What shall not run is ended whatever is granted.
+    let runs = desired.run == Run::Running;
+    let withdrawn = wanted.withdrawn.as_deref().filter(|_| runs);
     if withdrawn.is_some() {
         // What could not be made again is not ended to be made anew.
         choice.ended.retain(|life, drift| {

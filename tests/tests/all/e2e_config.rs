@@ -134,6 +134,8 @@ fn what_a_policy_grants_no_more_runs_on_and_is_not_made_again() {
     });
     let why = String::from_utf8_lossy(&world.cli(&["why", "web"]).stdout).into_owned();
     assert!(why.contains("rule `team`"), "{why}\n{failed:#}");
+    let plan = String::from_utf8_lossy(&world.cli(&["plan"]).stdout).into_owned();
+    assert!(plan.contains("rule `team`"), "{plan}");
     world.wait_phase("db", "Running");
     world.config(OPEN);
     world.hang_up();

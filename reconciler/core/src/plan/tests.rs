@@ -630,9 +630,20 @@ fn what_the_policy_withdrew_runs_on_and_is_not_made_again() {
     // What could not be made again is not ended to be made anew.
     let mut other = life.clone();
     known(&mut other.bundle).container = specs::id::Digest([7; 16]);
-    let plan_of_other = plan_one(&intent, other);
+    let plan_of_other = plan_one(&intent, other.clone());
     assert_eq!(verbs(&plan_of_other), [""; 0]);
     assert_eq!(plan_of_other.blocked[0].kind, Obstacle::Impossible);
+    // But a person's order to end it is followed.
+    let mut stopped = server();
+    stopped.run = Run::Stopped;
+    let mut ordered = wanted(&stopped);
+    if let Intent::Present(of) = &mut ordered {
+        of.withdrawn = Some("the rule `team` grants it no more".into());
+    }
+    assert_eq!(
+        plan_one(&ordered, other.clone()),
+        plan_one(&wanted(&stopped), other)
+    );
     // Ended, it is cleaned away and not begun anew; neither is what was never made.
     (life.init, life.shim) = (Fact::Absent, Fact::Absent);
     let ended = plan_one(&intent, life.clone());

@@ -103,14 +103,17 @@ fn fresh(
     let mut observed = app.driver.observe(&Scope::Container(key.clone()), deadline);
     let complete = observed.complete;
     let of_key = observed.containers.remove(key).unwrap_or_default();
+    let seen = app.seen();
+    let stands = seen.entries.get(key).filter(|entry| entry.desired == *new);
     let intent = Intent::Present(Box::new(Wanted {
         desired: Arc::clone(new),
         refusal: None,
         override_note: None,
-        withdrawn: None,
+        // A new text was judged a moment ago.
+        withdrawn: stands.and_then(|entry| entry.withdrawn.clone()),
     }));
     let policy = PlanPolicy {
-        mode: app.seen().mode,
+        mode: seen.mode,
         next_incarnation,
         settled: status.map(settled).unwrap_or_default(),
         edited: false,

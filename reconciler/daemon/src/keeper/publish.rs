@@ -73,6 +73,8 @@ pub(crate) struct EntryView {
     pub(crate) refusal: Option<Refusal>,
     /// A standing order in words.
     pub(crate) order: Option<String>,
+    /// What of it the policy grants no more.
+    pub(crate) withdrawn: Option<String>,
 }
 
 impl Keeper {
@@ -198,6 +200,7 @@ impl Keeper {
                 deleted: entry.head.deleted,
                 refusal: entry.refusal.clone(),
                 order: self.ledger.orders.get(key).and_then(overrides::note),
+                withdrawn: entry.withdrawn.clone(),
             };
             (key.clone(), view)
         });
