@@ -239,6 +239,16 @@ impl World {
         changed
     }
 
+    /// Returns whether something that was begun is not over: a launch, or the end of a process.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.lives.values().any(|life| {
+            let launching = life.init.as_ref().is_some_and(|init| !init.ready);
+            let mut runs = life.processes.values().filter_map(|one| one.running);
+            launching || runs.any(|run| run.stopping_ms.is_some())
+        })
+    }
+
     /// Returns when something will next change by itself.
     #[must_use]
     pub fn next_change(&self) -> Option<u64> {

@@ -4,6 +4,7 @@
 //! processes ─▶ init and strays ─▶ supervisor ─▶ cgroup ─▶ upper layer ─▶ runtime directory
 //! ```
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -21,7 +22,7 @@ pub(crate) struct Ended {
     pub(crate) stop: Vec<Stage>,
     /// Until nothing of them is left.
     pub(crate) clean: Vec<Stage>,
-    /// Something of them runs or may run, and it cannot be planned away.
+    /// Something of them runs or may run, and its end cannot be planned yet.
     pub(crate) may_live: bool,
 }
 
@@ -43,11 +44,15 @@ pub(crate) fn end_lives(
             drift,
         };
         match one.stop() {
-            Ok(stop) => {
+            Ok(Way::Whole(stop)) => {
                 all.stop = order::abreast([all.stop, stop]);
                 let (clean, gap) = one.clean();
                 all.clean = order::abreast([all.clean, clean]);
                 blocked.extend(gap.as_ref().map(Blocked::unknown));
+            }
+            Ok(Way::Begins(first)) => {
+                all.may_live = true;
+                all.stop = order::abreast([all.stop, [Stage::of(*first)].into()]);
             }
             Err(gap) => {
                 all.may_live = true;
@@ -56,6 +61,14 @@ pub(crate) fn end_lives(
         }
     }
     all
+}
+
+/// The way to where nothing of a life runs.
+enum Way {
+    /// All of it.
+    Whole(Vec<Stage>),
+    /// Its first step: what follows rests on what is seen then.
+    Begins(Box<Planned>),
 }
 
 struct End<'a> {
@@ -76,7 +89,7 @@ impl End<'_> {
             .step(self.incarnation, precondition, action, reason)
     }
 
-    fn stop(&self) -> Result<Vec<Stage>, Gap> {
+    fn stop(&self) -> Result<Way, Gap> {
         let populated = match &self.life.cgroup {
             Fact::Known(cgroup) => cgroup.populated,
             Fact::Absent => false,
@@ -86,6 +99,9 @@ impl End<'_> {
         let kill = match &self.life.init {
             Fact::Unknown(gap) => return Err(gap.clone()),
             Fact::Known(init) => {
+                if let Some(adopt) = self.adopt(init) {
+                    return Ok(Way::Begins(Box::new(adopt)));
+                }
                 stages.extend(self.stop_processes(init)?);
                 true
             }
@@ -109,31 +125,26 @@ impl End<'_> {
             }
             Fact::Absent => {}
         }
-        Ok(stages)
+        Ok(Way::Whole(stages))
     }
 
-    /// Ends the processes with grace. That takes a supervisor: an init that lost its own is
-    /// given one, and is ended without grace only when that has failed.
+    /// Ending processes with grace takes a supervisor: an init that lost its own is given one,
+    /// and is ended without grace only when that has failed.
+    fn adopt(&self, init: &Init) -> Option<Planned> {
+        if !init.ready || !self.life.shim.is_absent() {
+            return None;
+        }
+        let adopt = self.step(against(self.life), Action::AdoptInit);
+        let held = &self.subject.policy.hold.steps;
+        (!held.contains_key(&StepKey::of(&adopt.step))).then_some(adopt)
+    }
+
+    /// Ends the processes with grace.
     fn stop_processes(&self, init: &Init) -> Result<Vec<Stage>, Gap> {
-        if !init.ready {
-            return Ok(Vec::new());
-        }
-        if self.life.shim.is_absent() {
-            let adopt = self.step(against(self.life), Action::AdoptInit);
-            let failed = self
-                .subject
-                .policy
-                .hold
-                .steps
-                .contains_key(&StepKey::of(&adopt.step));
-            return Ok(if failed {
-                Vec::new()
-            } else {
-                [Stage::of(adopt)].into()
-            });
-        }
-        if let Fact::Unknown(gap) = &self.life.shim {
-            return Err(gap.clone());
+        match &self.life.shim {
+            Fact::Unknown(gap) => return Err(gap.clone()),
+            Fact::Known(_) if init.ready => {}
+            Fact::Known(_) | Fact::Absent => return Ok(Vec::new()),
         }
         let processes = match &self.life.processes {
             Fact::Known(processes) => processes,
