@@ -24,7 +24,7 @@ pub use fact::{Fact, Gap};
 pub use files::files_mark;
 pub use observed::{
     Bundle, Cgroup, ContainerObserved, ExitStatus, Init, Life, LimitsObserved, MountObserved,
-    Observed, ProcessId, ProcessObserved, ProcessState, Run, Shim, UsageObserved,
+    Observed, ProcessId, ProcessObserved, ProcessState, Run, Shim, ShimState, UsageObserved,
 };
 pub use ownership::{Mark, MarkError};
 pub use step::{Action, Expect, Precondition, Step};

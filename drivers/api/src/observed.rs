@@ -127,8 +127,19 @@ pub struct ProcessId {
 pub struct Shim {
     /// Which process.
     pub id: ProcessId,
-    /// It has ended everything it was asked to and can go.
-    pub idle: bool,
+    /// What it does.
+    pub state: ShimState,
+}
+
+/// What a supervisor does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShimState {
+    /// It makes or supervises an init.
+    Working,
+    /// Its init is over, or could not be made: it can go.
+    Idle,
+    /// It does not answer.
+    Silent,
 }
 
 /// Pid 1 of a container.

@@ -54,6 +54,8 @@ pub enum Action {
     PrepareRoot(Arc<Desired>),
     /// Starts the supervisor, which makes the namespaces, the root and the init.
     StartShim(Arc<Desired>),
+    /// Kills a supervisor that does not answer; an init that stands lives on.
+    KillShim,
     /// Starts a supervisor for an init that lost its own.
     AdoptInit,
     /// Writes the files whose digest differs.
@@ -119,6 +121,7 @@ impl Action {
             Self::CreateCgroup(_) => "CreateCgroup",
             Self::PrepareRoot(_) => "PrepareRoot",
             Self::StartShim(_) => "StartShim",
+            Self::KillShim => "KillShim",
             Self::AdoptInit => "AdoptInit",
             Self::WriteFiles(_) => "WriteFiles",
             Self::RaiseLoopback => "RaiseLoopback",

@@ -144,6 +144,7 @@ impl Act<'_> {
             Action::RejoinCgroup(limits) => self.rejoin_cgroup(limits),
             Action::RestoreMount { path, desired } => self.restore_mount(path, desired),
             Action::KillLife => self.kill_life(),
+            Action::KillShim => self.kill_shim(),
             Action::EndShim => self.end_shim(),
             Action::RemoveCgroup => self.remove_cgroup(),
             Action::RemoveRoot => self.remove_root(),

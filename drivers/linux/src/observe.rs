@@ -10,7 +10,7 @@ use std::path::Path;
 
 use driver_api::{
     Cgroup, ContainerObserved, Deadline, Fact, Gap, Init, Life, Mark, MountObserved, Observed,
-    ProcessId, Scope, Shim,
+    ProcessId, Scope, Shim, ShimState,
 };
 use specs::id::Key;
 
@@ -189,10 +189,11 @@ fn observe_life(
         ),
         shim: peek.shim.clone().map(|id| Shim {
             id,
-            idle: peek
-                .report
-                .as_ref()
-                .is_some_and(|report| report.init.is_none()),
+            state: match &peek.report {
+                None => ShimState::Silent,
+                Some(report) if report.init.is_none() => ShimState::Idle,
+                Some(_) => ShimState::Working,
+            },
         }),
         mounts: mount_table,
         loopback_up,

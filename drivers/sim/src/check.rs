@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use driver_api::{Action, ContainerObserved, ExitStatus, Fact, Life, Step, files_mark};
+use driver_api::{
+    Action, ContainerObserved, ExitStatus, Fact, Life, Shim, ShimState, Step, files_mark,
+};
 use specs::desired::{Desired, File, Network, OnChange, RestartPolicy, Run, Writable};
 use specs::id::{Digest, Incarnation, Key, ProcessName};
 
@@ -76,6 +78,11 @@ fn may(step: &Step, said: &ContainerObserved, complete: bool) -> Result<(), Stri
             } else {
                 Err("nothing was seen that lives".into())
             }
+        }
+        Action::KillShim => {
+            let silent = |shim: &Shim| shim.state == ShimState::Silent;
+            let shim = life.and_then(|life| life.shim.known());
+            absent("answer", shim.is_some_and(silent))
         }
         Action::EndShim => absent("init", init_gone),
         Action::RemoveCgroup => {

@@ -1,6 +1,8 @@
 //! What the world does when told, whole, half or not at all.
 
-use driver_api::{Action, Bundle, Expect, Outcome, ProcessId, Shim, Step, StepError, StepFailure};
+use driver_api::{
+    Action, Bundle, Expect, Outcome, ProcessId, Shim, ShimState, Step, StepError, StepFailure,
+};
 use specs::desired::{Desired, Limits, Writable};
 use specs::id::{Incarnation, Key};
 
@@ -97,6 +99,7 @@ impl World {
                 Ok(Outcome::Done)
             }
             Action::StartShim(desired) => self.start_shim(id, desired, half),
+            Action::KillShim => Ok(self.kill_shim(id)),
             Action::AdoptInit => self.adopt(id),
             Action::WriteFiles(desired) => self.write_files(id, desired, half),
             Action::RaiseLoopback => {
@@ -191,7 +194,7 @@ impl World {
         let shim = self.pid("fork the supervisor")?;
         self.life(id.0, id.1).shim = Some(Shim {
             id: shim,
-            idle: false,
+            state: ShimState::Working,
         });
         let how = if half { self.rng.below(3) } else { 3 };
         match how {
@@ -199,7 +202,7 @@ impl World {
                 // The launch failed and the supervisor waits to be dismissed.
                 self.life(id.0, id.1).shim = Some(Shim {
                     id: shim,
-                    idle: true,
+                    state: ShimState::Idle,
                 });
             }
             1 => {
@@ -228,6 +231,13 @@ impl World {
         Ok(Outcome::Done)
     }
 
+    fn kill_shim(&mut self, id: Id<'_>) -> Outcome {
+        let now = self.clock_ms;
+        let life = self.life(id.0, id.1);
+        life.end_shim(now);
+        Outcome::Done
+    }
+
     fn adopt(&mut self, id: Id<'_>) -> Result<Outcome, StepError> {
         if self.life(id.0, id.1).shim.is_some() {
             return Ok(Outcome::AlreadyDone);
@@ -235,7 +245,7 @@ impl World {
         let shim = self.pid("fork the supervisor")?;
         self.life(id.0, id.1).shim = Some(Shim {
             id: shim,
-            idle: false,
+            state: ShimState::Working,
         });
         Ok(Outcome::Done)
     }
@@ -248,7 +258,7 @@ impl World {
     fn standing(&mut self, id: Id<'_>) -> Result<(), StepError> {
         let life = self.life(id.0, id.1);
         let ready = life.init.as_ref().is_some_and(|init| init.ready);
-        if ready && life.shim.is_some() {
+        if ready && life.answers() {
             Ok(())
         } else {
             Err(retry("ask the supervisor", "it cannot be reached"))
@@ -320,9 +330,7 @@ impl World {
         let life = self.life(id.0, id.1);
         life.end_init(now);
         life.strays = half && life.cgroup.is_some();
-        if let Some(shim) = &mut life.shim {
-            shim.idle = true;
-        }
+        life.dismiss_shim();
         Outcome::Done
     }
 

@@ -1,6 +1,6 @@
 //! What others do to the world: chance, and people with a shell.
 
-use driver_api::{ExitStatus, Fact};
+use driver_api::{ExitStatus, Fact, ShimState};
 use specs::id::{Incarnation, Key};
 
 use crate::world::World;
@@ -12,6 +12,8 @@ pub enum Hand {
     ProcessDies,
     /// A supervisor is killed.
     ShimDies,
+    /// A supervisor stops to answer.
+    ShimHangs,
     /// Pid 1 is killed.
     InitDies,
     /// The kernel kills a process for memory.
@@ -36,9 +38,10 @@ pub enum Hand {
 
 impl Hand {
     /// Every one but the reboot, which is no matter of one container.
-    pub const SMALL: [Self; 11] = [
+    pub const SMALL: [Self; 12] = [
         Self::ProcessDies,
         Self::ShimDies,
+        Self::ShimHangs,
         Self::InitDies,
         Self::OutOfMemory,
         Self::Limits,
@@ -87,12 +90,15 @@ impl World {
                 true
             }
             Hand::ShimDies => {
-                // An init that does not stand yet goes with its supervisor.
-                if life.shim.is_some() && life.init.as_ref().is_some_and(|init| !init.ready) {
-                    life.end_init(now);
-                }
-                life.shim.take().is_some()
+                let lived = life.shim.is_some();
+                life.end_shim(now);
+                lived
             }
+            Hand::ShimHangs => life
+                .shim
+                .as_mut()
+                .map(|shim| shim.state = ShimState::Silent)
+                .is_some(),
             Hand::InitDies => {
                 let lived = life.init.is_some();
                 life.end_init(now);

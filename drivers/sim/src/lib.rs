@@ -15,6 +15,7 @@ mod faults;
 mod hands;
 mod host;
 mod observe;
+mod supervisor;
 mod world;
 
 pub use faults::{Chances, Ratio, Rng};

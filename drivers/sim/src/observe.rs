@@ -75,7 +75,7 @@ fn say(
     let of = |what: &str| format!("{what} of {key}.{incarnation}");
     let nobody = || Gap {
         what: of("processes"),
-        why: "there is no supervisor to ask".into(),
+        why: "there is no supervisor that answers".into(),
     };
     let told = life.shim.is_some();
     let ready = life.init.as_ref().filter(|init| init.ready);

@@ -1,14 +1,15 @@
 //! Containers as wanted and as observed, for the tests of this crate.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 
 use driver_api::{
     Bundle, Cgroup, ContainerObserved, ExitStatus, Fact, Gap, Init, Life, LimitsObserved,
-    MountObserved, ProcessId, ProcessObserved, ProcessState, Run, Shim, UsageObserved, files_mark,
+    MountObserved, ProcessId, ProcessObserved, ProcessState, Run, Shim, ShimState, UsageObserved,
+    files_mark,
 };
 use specs::config::Defaults;
 use specs::desired::{Desired, IdRange, Limits, MountSource, Network, Writable};
@@ -124,7 +125,7 @@ pub(crate) fn settled(desired: &Desired) -> Life {
                 pid: 10,
                 start: 100,
             },
-            idle: false,
+            state: ShimState::Working,
         }),
         init: Fact::Known(Init {
             id: ProcessId {
@@ -220,6 +221,7 @@ pub(crate) fn policy() -> PlanPolicy {
         next_incarnation: Incarnation(7),
         settled: Generation(0),
         edited: false,
+        hung: BTreeSet::new(),
         former: None,
         hold: Hold::default(),
     }

@@ -51,7 +51,7 @@ pub(crate) enum Gate {
 pub(crate) fn gate(planned: &Planned) -> Gate {
     let ends_life = is_ending(planned.reason.class);
     match planned.step.action {
-        Action::StopProcess { .. } | Action::AdoptInit if ends_life => Gate::All,
+        Action::StopProcess { .. } | Action::KillShim | Action::AdoptInit if ends_life => Gate::All,
         Action::KillLife | Action::EndShim => Gate::All,
         // A file that it shall not see is not written while it runs.
         Action::StopProcess { .. } if planned.reason.drift == Drift::ProcessFiles => Gate::Life,
@@ -60,6 +60,7 @@ pub(crate) fn gate(planned: &Planned) -> Gate {
         | Action::CreateCgroup(_)
         | Action::PrepareRoot(_)
         | Action::StartShim(_)
+        | Action::KillShim
         | Action::AdoptInit
         | Action::RemoveCgroup
         | Action::RemoveRoot
@@ -85,6 +86,7 @@ pub fn is_destructive(action: &Action) -> bool {
     match action {
         Action::StopProcess { .. }
         | Action::ForgetProcess(_)
+        | Action::KillShim
         | Action::KillLife
         | Action::EndShim
         | Action::RemoveCgroup

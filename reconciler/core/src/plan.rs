@@ -19,6 +19,7 @@ mod drift;
 mod end;
 mod keep;
 mod make;
+pub(crate) mod shim;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -122,6 +123,8 @@ pub struct PlanPolicy {
     pub settled: Generation,
     /// What is wanted changed since then, perhaps under the same generation.
     pub edited: bool,
+    /// Lives whose supervisor has not answered for so long that it is taken to hang.
+    pub hung: BTreeSet<Incarnation>,
     /// The intent before this one, for the stop policy of what it no longer names.
     pub former: Option<Arc<Desired>>,
     /// What waits for its next try.
@@ -222,7 +225,9 @@ fn present(subject: &Subject<'_>, wanted: &Wanted) -> Plan {
             plan.stages = order::abreast([stages, others]);
             return plan.sorted();
         }
-        Some((_, life)) if life.init.gap().is_some() => Vec::new(),
+        Some((kept, life)) if life.init.gap().is_some() => {
+            shim::replace(subject, (kept, life), Class::Repair)
+        }
         _ if !choice.gaps.is_empty() || ended.may_live => Vec::new(),
         _ if !subject.complete => {
             plan.blocked.push(subject.unlisted());

@@ -3,7 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use driver_api::{Bundle, Cgroup, ExitStatus, Fact, Gap, Life, ProcessObserved, ProcessState};
+use driver_api::{
+    Bundle, Cgroup, ExitStatus, Fact, Gap, Life, ProcessObserved, ProcessState, Shim, ShimState,
+};
 use specs::desired::{Desired, Process, RestartPolicy, Run};
 use specs::id::{Digest, Incarnation, ProcessName};
 
@@ -101,7 +103,8 @@ fn standing(life: &Life, container: &Digest, run: Run) -> Standing {
 
 /// Returns whether a life without an init cannot be finished any more.
 fn is_over(life: &Life, bundle: &Bundle) -> bool {
-    let given_up = life.shim.known().is_some_and(|shim| shim.idle);
+    let idle = |shim: &Shim| shim.state == ShimState::Idle;
+    let given_up = life.shim.known().is_some_and(idle);
     let strays = life
         .cgroup
         .known()

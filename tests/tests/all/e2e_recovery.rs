@@ -3,14 +3,20 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nix::sys::signal::Signal;
 use tests::eventually::{eventually, until};
-use tests::host::kill;
+use tests::host::{kill, signal};
 use tests::world::{SOON, World};
 
 use crate::e2e_life::{WORKER, numbers};
 
 /// The runtime directory of the only life of `worker`.
 fn life(world: &World) -> PathBuf {
+    life_of(world, "worker")
+}
+
+/// The runtime directory of the only life of a container.
+fn life_of(world: &World, name: &str) -> PathBuf {
     let place = world.path("run").join(world.instance());
     let mut lives: Vec<PathBuf> = fs::read_dir(&place)
         .expect("list the runtime directory")
@@ -18,7 +24,7 @@ fn life(world: &World) -> PathBuf {
         .map(|entry| entry.path())
         .filter(|path| {
             path.file_name()
-                .is_some_and(|n| n.to_string_lossy().starts_with("worker."))
+                .is_some_and(|n| n.to_string_lossy().starts_with(&format!("{name}.")))
         })
         .collect();
     assert_eq!(lives.len(), 1, "{lives:?}");
@@ -65,6 +71,60 @@ fn a_killed_shim_costs_no_process_no_output_and_no_exit_status() {
         (0..lines.len() as u64).collect::<Vec<_>>(),
         "output was lost or repeated"
     );
+    world.finish();
+}
+
+#[test]
+fn a_hung_supervisor_is_told_and_harms_nothing() {
+    let mut world = World::new();
+    world.start();
+    world.write("worker.yaml", WORKER);
+    world.write(
+        "doomed.yaml",
+        &WORKER.replace("name: worker", "name: doomed"),
+    );
+    let init = world.wait_phase("worker", "Running")["pid"].clone();
+    world.wait_phase("doomed", "Running");
+    let count = world.pid("worker", "count");
+    let shim_of = |name: &str| {
+        let text = fs::read_to_string(life_of(&world, name).join("shim.id")).expect("read an id");
+        let pid = text
+            .split_whitespace()
+            .next()
+            .and_then(|pid| pid.parse().ok());
+        pid.expect("a pid")
+    };
+    let (hung, doomed): (u64, u64) = (shim_of("worker"), shim_of("doomed"));
+    signal(hung, Signal::SIGSTOP);
+    signal(doomed, Signal::SIGSTOP);
+    // One of them shall go, the other shall change; a third is no matter of theirs.
+    world.remove("doomed.yaml");
+    world.write("worker.yaml", &WORKER.replace("64Mi", "48Mi"));
+    world.write("third.yaml", &WORKER.replace("name: worker", "name: third"));
+    world.wait_phase("third", "Running");
+    until("it to be told", SOON, || {
+        world.status("worker")["phase"] == "Unknown"
+    });
+    until("what needs no supervisor", SOON, || {
+        world.status("worker")["usage"]["memoryLimitBytes"] == 48 << 20
+    });
+    assert!(fs::exists(format!("/proc/{hung}")).expect("look at /proc"));
+    until("the hung one to be replaced", 2 * SOON, || {
+        !fs::exists(format!("/proc/{hung}")).unwrap_or(true)
+    });
+    let status = world.wait_phase("worker", "Running");
+    assert_eq!(status["pid"], init);
+    assert_eq!(status["restarts"], 0);
+    assert_eq!(world.pid("worker", "count"), count);
+    let lines = numbers(&world, "worker");
+    assert!(
+        lines.is_sorted_by(|one, next| one + 1 == *next),
+        "{lines:?}"
+    );
+    let events = world.cli(&["events", "worker"]).stdout;
+    let events = String::from_utf8_lossy(&events);
+    assert!(events.contains("hangs"), "{events}");
+    world.wait_gone("doomed");
     world.finish();
 }
 

@@ -118,14 +118,39 @@ impl Act<'_> {
             Ok(()) => self.is_gone_by(id, soft)?,
             Err(_) => false,
         };
-        if !gone {
-            let what = || format!("end the shim of {}", self.leaf);
-            process::kill(id).during(what)?;
-            if !self.is_gone_by(id, self.deadline)? {
-                return Err(retry(what(), "it is still there after SIGKILL"));
-            }
+        if gone {
+            Ok(Outcome::Done)
+        } else {
+            self.kill(id)
         }
-        Ok(Outcome::Done)
+    }
+
+    /// Kills a supervisor that hangs. It is not asked for anything: what it would understand
+    /// when it wakes may be the end of its container.
+    pub(super) fn kill_shim(&self) -> Result<Outcome, StepError> {
+        let id = match &self.peek.shim {
+            Fact::Absent => return Ok(Outcome::AlreadyDone),
+            Fact::Unknown(gap) => return Err(retry(gap.what.clone(), gap.why.clone())),
+            Fact::Known(id) => *id,
+        };
+        if self.peek.report.is_some() {
+            return Err(StepError::Stale(format!(
+                "the shim of {} answers again",
+                self.leaf
+            )));
+        }
+        self.host.clients.forget(&self.mark);
+        self.kill(id)
+    }
+
+    fn kill(&self, id: ProcessId) -> Result<Outcome, StepError> {
+        let what = || format!("end the shim of {}", self.leaf);
+        process::kill(id).during(what)?;
+        if self.is_gone_by(id, self.deadline)? {
+            Ok(Outcome::Done)
+        } else {
+            Err(retry(what(), "it is still there after SIGKILL"))
+        }
     }
 
     fn is_gone_by(&self, id: ProcessId, deadline: Deadline) -> Result<bool, StepError> {

@@ -1,6 +1,6 @@
 //! What cannot be read is not absent.
 
-use driver_api::{Action, Driver as _, Fact, Scope, StepError};
+use driver_api::{Action, Driver as _, Fact, Scope, Shim, ShimState, StepError};
 
 use crate::world::{World, key, soon};
 
@@ -138,9 +138,11 @@ fn a_shim_that_does_not_answer_makes_its_container_unknown() {
         matches!(refusal, Err(StepError::Retry(_) | StepError::Stale(_))),
         "{refusal:?}"
     );
-    world.collect(shell.pid);
-    world.done("web", Action::EndShim);
+    let silent = |shim: &Shim| shim.state == ShimState::Silent;
+    assert!(life.shim.known().is_some_and(silent));
+    world.done("web", Action::KillShim);
     assert!(world.life("web").shim.is_absent());
+    world.collect(shell.pid);
 }
 
 #[test]

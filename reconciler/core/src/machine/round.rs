@@ -96,6 +96,7 @@ impl Desk {
         let now = self.now.boot_ms;
         self.tell_changes(key, slot);
         self.count_ends(key, slot);
+        slot.count_silence(now);
         if !slot.wants_life() {
             slot.begun = None;
         }
@@ -230,7 +231,7 @@ impl Desk {
             slot.begun = None;
         }
         let deleted = matches!(slot.intent, Intent::Deleted { .. }) && !slot.cleaned;
-        if deleted && slot.is_clear() && slot.tries.retry.is_none() {
+        if deleted && slot.is_clear() && !slot.tries.unrecorded {
             let record = Record::Cleaned { key: key.clone() };
             return self.record_next(key, slot, [record].into());
         }

@@ -6,14 +6,19 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use driver_api::{ContainerObserved, ProcessId, ProcessObserved};
+use driver_api::{ContainerObserved, Life, ProcessId, ProcessObserved};
 use specs::desired::{Desired, Run};
 use specs::id::{Generation, Incarnation, ProcessName};
 use specs::status::{Failure, Phase, Status};
 
 use crate::backoff::{Held, Looks, Repeats, Respawns, Timer};
 use crate::io::{Cause, Intent, Mode, NewEvent, Record, Ticket, Wanted};
+use crate::plan::shim::is_silent;
 use crate::plan::{Hold, PlanPolicy, Planned, StepKey};
+
+/// A supervisor that has not answered for so long hangs: it answers within milliseconds, and
+/// to be replaced costs its container nothing.
+pub(super) const HUNG_MS: u64 = 15_000;
 
 /// One key. Written by the machine only.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub(super) struct Slot {
     /// The newest ticket given out, to whomever, when this key last asked or was answered: a
     /// look at the whole host that was asked for before says nothing new of it.
     pub(super) last_ticket: Ticket,
+    /// Supervisors that do not answer, and since when that was seen, milliseconds since boot.
+    pub(super) silent: BTreeMap<Incarnation, (ProcessId, u64)>,
     pub(super) tries: Tries,
     pub(super) looks: Looks,
     pub(super) status: Option<Status>,
@@ -102,6 +109,8 @@ pub(super) struct Tries {
     pub(super) held: BTreeMap<StepKey, Held>,
     /// No new life until the timer is over.
     pub(super) new_life: bool,
+    /// A record could not be written; tried again when the timer is over.
+    pub(super) unrecorded: bool,
     /// No new life until then: what failed for the last one only a person can mend.
     pub(super) terminal_until_ms: Option<u64>,
     pub(super) last_error: Option<Failure>,
@@ -150,6 +159,7 @@ impl Slot {
             again: None,
             outdated: false,
             last_ticket: Ticket(0),
+            silent: BTreeMap::new(),
             tries: Tries::default(),
             looks: Looks::default(),
             status: None,
@@ -215,9 +225,31 @@ impl Slot {
             next_incarnation: self.begun.unwrap_or(next),
             settled: self.settled,
             edited: self.edited,
+            hung: self.hung(now_ms),
             former: self.former.clone(),
             hold,
         }
+    }
+
+    /// Keeps since when each supervisor has not answered.
+    pub(super) fn count_silence(&mut self, now_ms: u64) {
+        let lives = self.view.iter().flat_map(|view| &view.observed.lives);
+        let silent = lives.filter(|(_, life)| is_silent(life));
+        let of = |(incarnation, life): (&Incarnation, &Life)| {
+            let id = life.shim.known()?.id;
+            let before = self.silent.get(incarnation).filter(|(was, _)| *was == id);
+            Some((
+                *incarnation,
+                (id, before.map_or(now_ms, |(_, since)| *since)),
+            ))
+        };
+        self.silent = silent.filter_map(of).collect();
+    }
+
+    fn hung(&self, now_ms: u64) -> BTreeSet<Incarnation> {
+        let long = |since: u64| now_ms.saturating_sub(since) >= HUNG_MS;
+        let lives = self.silent.iter().filter(|(_, (_, since))| long(*since));
+        lives.map(|(incarnation, _)| *incarnation).collect()
     }
 
     fn held_processes(&self, now_ms: u64) -> BTreeSet<ProcessName> {

@@ -175,6 +175,7 @@ impl Desk {
             (Action::SetLimits(_), _) => warning(key, slot, "LimitsRepaired", why),
             (Action::RestoreMount { .. }, _) => warning(key, slot, "MountRestored", why),
             (Action::RejoinCgroup(_), _) => warning(key, slot, "CgroupRejoined", why),
+            (Action::KillShim, _) => warning(key, slot, "ShimKilled", why),
             (Action::AdoptInit, _) => warning(key, slot, "ShimReplaced", why),
             (Action::RaiseLoopback, _) if slot.memory.loopback.contains(&life) => {
                 warning(key, slot, "LoopbackRaised", why)

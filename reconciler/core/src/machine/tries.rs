@@ -11,7 +11,7 @@ use specs::status::Failure;
 use specs::units::Millis;
 
 use super::Desk;
-use super::slot::{Slot, Tries};
+use super::slot::{HUNG_MS, Slot, Tries};
 use crate::backoff::{Held, TERMINAL_MS, Timer};
 use crate::diff::Digests;
 use crate::explain;
@@ -36,6 +36,7 @@ impl Tries {
         self.attempt = 0;
         self.retry = None;
         self.new_life = false;
+        self.unrecorded = false;
         self.held.clear();
         self.terminal_until_ms = None;
         self.last_error = None;
@@ -68,16 +69,20 @@ impl Slot {
 
     /// Returns when something that is waited out is over.
     pub(super) fn next_due(&self, now_ms: u64) -> Option<u64> {
-        let timers = self.tries.respawns.values().map(|respawn| &respawn.timer);
-        let timers = timers
-            .chain(&self.tries.retry)
-            .filter_map(|timer| timer.due_ms);
-        let terminal = self
-            .tries
-            .held
-            .values()
-            .filter_map(|held| held.terminal_until_ms);
-        let due = timers.chain(terminal).chain(self.tries.terminal_until_ms);
+        let Tries {
+            respawns,
+            retry,
+            held,
+            ..
+        } = &self.tries;
+        let timers = respawns.values().map(|respawn| &respawn.timer).chain(retry);
+        let terminal = held.values().filter_map(|held| held.terminal_until_ms);
+        let hung = self.silent.values().map(|(_, since)| since + HUNG_MS);
+        let due = timers
+            .filter_map(|timer| timer.due_ms)
+            .chain(terminal)
+            .chain(hung);
+        let due = due.chain(self.tries.terminal_until_ms);
         due.filter(|due| *due > now_ms).min()
     }
 }
@@ -91,6 +96,7 @@ impl Desk {
         if over {
             tries.retry = None;
             tries.new_life = false;
+            tries.unrecorded = false;
         }
         let repeats = &mut tries.repeats;
         tries.held.retain(|step, held| {
@@ -204,7 +210,7 @@ impl Desk {
             StepError::Terminal(failure) => (failure, None, true),
             StepError::Stale(_) => return,
         };
-        let until = self.now.boot_ms.saturating_add(TERMINAL_MS);
+        let until = self.now.boot_ms + TERMINAL_MS;
         if terminal && is_making(&planned.step.action) {
             slot.tries.terminal_until_ms = Some(until);
         }
@@ -246,6 +252,7 @@ impl Desk {
             ),
             Record::Cleaned { .. } => ("Cleaned", format!("record that {key} is gone")),
         };
+        slot.tries.unrecorded = true;
         self.ask_retry(key, slot, 1);
         let failure = Failure {
             step: step.into(),
@@ -340,12 +347,10 @@ impl Desk {
                 };
                 if matches!(status, ExitStatus::NotStarted(_)) {
                     // It is on record, so its own delay takes the place of the step's.
-                    let verb = "StartProcess";
-                    let (incarnation, subject) = (*incarnation, name.to_string());
                     slot.tries.held.remove(&StepKey {
-                        incarnation,
-                        verb,
-                        subject,
+                        incarnation: *incarnation,
+                        verb: "StartProcess",
+                        subject: name.to_string(),
                     });
                 }
                 let respawn = slot.tries.respawns.entry(name.clone()).or_default();

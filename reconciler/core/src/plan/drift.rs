@@ -56,6 +56,8 @@ pub enum Drift {
     Orphan,
     /// Its supervisor is gone while its init lives.
     ShimGone,
+    /// Its supervisor has not answered for long.
+    ShimHangs,
     /// Its cgroup is gone.
     CgroupGone,
     /// Its cgroup is missing in some hierarchy.

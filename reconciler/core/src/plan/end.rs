@@ -4,7 +4,6 @@
 //! processes ─▶ init and strays ─▶ supervisor ─▶ cgroup ─▶ upper layer ─▶ runtime directory
 //! ```
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -12,7 +11,7 @@ use driver_api::{Action, Expect, Fact, Gap, Init, Life, Precondition, ProcessSta
 use specs::id::{Incarnation, ProcessName};
 
 use super::subject::{NOBODY, Subject, against};
-use super::{Await, Blocked, Class, Drift, Planned, Reason, Stage, StepKey};
+use super::{Await, Blocked, Class, Drift, Planned, Reason, Stage, StepKey, shim};
 use crate::order;
 
 /// The end of some lives.
@@ -52,7 +51,7 @@ pub(crate) fn end_lives(
             }
             Ok(Way::Begins(first)) => {
                 all.may_live = true;
-                all.stop = order::abreast([all.stop, [Stage::of(*first)].into()]);
+                all.stop = order::abreast([all.stop, first]);
             }
             Err(gap) => {
                 all.may_live = true;
@@ -67,8 +66,8 @@ pub(crate) fn end_lives(
 enum Way {
     /// All of it.
     Whole(Vec<Stage>),
-    /// Its first step: what follows rests on what is seen then.
-    Begins(Box<Planned>),
+    /// Its first steps: what follows rests on what is seen then.
+    Begins(Vec<Stage>),
 }
 
 struct End<'a> {
@@ -90,6 +89,11 @@ impl End<'_> {
     }
 
     fn stop(&self) -> Result<Way, Gap> {
+        let life = (self.incarnation, self.life);
+        let replaced = shim::replace(self.subject, life, self.class());
+        if !replaced.is_empty() {
+            return Ok(Way::Begins(replaced));
+        }
         let populated = match &self.life.cgroup {
             Fact::Known(cgroup) => cgroup.populated,
             Fact::Absent => false,
@@ -100,7 +104,7 @@ impl End<'_> {
             Fact::Unknown(gap) => return Err(gap.clone()),
             Fact::Known(init) => {
                 if let Some(adopt) = self.adopt(init) {
-                    return Ok(Way::Begins(Box::new(adopt)));
+                    return Ok(Way::Begins([Stage::of(adopt)].into()));
                 }
                 stages.extend(self.stop_processes(init)?);
                 true

@@ -17,9 +17,10 @@ use specs::id::{Generation, Incarnation, ProcessName};
 use super::end::stop_process;
 use super::make::start_all;
 use super::subject::{Subject, against, odd};
-use super::{Await, Blocked, Class, Drift, Note, Obstacle, Plan, Planned, Reason, Stage};
+use super::{Await, Blocked, Class, Drift, Note, Obstacle, Plan, Planned, Reason, Stage, shim};
 use crate::diff::{self, Digests, FilesDiff};
 use crate::explain;
+use crate::order;
 use crate::policy::{Verdict, judge};
 
 /// Plans what a life with a live init needs.
@@ -89,12 +90,18 @@ impl Keep<'_> {
             self.plan.notes.push(Note(explain::upper_lost()));
         }
         let ready = self.life.init.known().is_some_and(|init: &Init| init.ready);
+        let life = (self.incarnation, self.life);
+        let replaced = shim::replace(self.subject, life, Class::Repair);
         match &self.life.shim {
             Fact::Absent => {
                 let reason = Reason::new(Class::Repair, Drift::ShimGone);
                 parts.first.steps.push(self.step(Action::AdoptInit, reason));
             }
             Fact::Unknown(gap) => self.plan.blocked.push(Blocked::unknown(gap)),
+            Fact::Known(_) if !replaced.is_empty() => {
+                let first = Some(parts.first).filter(|stage| !stage.is_empty());
+                return order::abreast([first.into_iter().collect(), replaced]);
+            }
             Fact::Known(_) if !ready => {
                 let incarnation = self.incarnation;
                 parts.first.awaits.push(Await::InitReady { incarnation });

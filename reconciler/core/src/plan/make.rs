@@ -13,7 +13,7 @@ use specs::id::Incarnation;
 
 use super::keep::impossible;
 use super::subject::{NOBODY, Subject};
-use super::{Await, Blocked, Class, Drift, Plan, Planned, Reason, Stage, StepKey};
+use super::{Await, Blocked, Class, Drift, Plan, Planned, Reason, Stage, StepKey, shim};
 use crate::diff;
 
 /// Plans the making of a life, or of what is missing of a half-made one.
@@ -44,6 +44,22 @@ pub(crate) fn make(
             ..Stage::default()
         });
     }
+    match life.map(|life| (life, &life.shim)) {
+        Some((life, Fact::Known(_))) => {
+            let replaced = shim::replace(subject, (incarnation, life), Class::Repair);
+            let begun = || begun(subject, desired, incarnation, class);
+            return if replaced.is_empty() {
+                begun()
+            } else {
+                replaced
+            };
+        }
+        Some((_, Fact::Unknown(gap))) => {
+            plan.blocked.push(Blocked::unknown(gap));
+            return stages;
+        }
+        Some((_, Fact::Absent)) | None => {}
+    }
     if life.is_none() {
         stages.push(Stage::of(step(
             NOBODY,
@@ -67,33 +83,34 @@ pub(crate) fn make(
     if !second.is_empty() {
         stages.push(second);
     }
-    match life.map_or(&Fact::Absent, |life| &life.shim) {
-        Fact::Absent => {
-            let start = step(NOBODY, Action::StartShim(desired.clone()));
-            let key = StepKey::of(&start.step);
-            let mut stage = Stage::of(start);
-            // While the start is held, there is nothing to make sure of.
-            if parts.lasting_root && !subject.policy.hold.steps.contains_key(&key) {
-                stage
-                    .steps
-                    .insert(0, step(NOBODY, Action::PrepareRoot(desired.clone())));
-            }
-            stages.push(stage);
-        }
-        Fact::Known(_) => {
-            let awaits = [Await::InitReady { incarnation }].into();
-            stages.push(Stage {
-                awaits,
-                ..Stage::default()
-            });
-        }
-        Fact::Unknown(gap) => {
-            plan.blocked.push(Blocked::unknown(gap));
-            return stages;
-        }
+    let start = step(NOBODY, Action::StartShim(desired.clone()));
+    let key = StepKey::of(&start.step);
+    let mut stage = Stage::of(start);
+    // While the start is held, there is nothing to make sure of.
+    if parts.lasting_root && !subject.policy.hold.steps.contains_key(&key) {
+        stage
+            .steps
+            .insert(0, step(NOBODY, Action::PrepareRoot(desired.clone())));
     }
+    stages.push(stage);
     stages.extend(start_all(subject, desired, incarnation, class));
     stages
+}
+
+/// Plans what follows once a supervisor makes the init. All that it needs was there when it
+/// began; what is taken away meanwhile is mended once it is done.
+fn begun(
+    subject: &Subject<'_>,
+    desired: &Arc<Desired>,
+    incarnation: Incarnation,
+    class: Class,
+) -> Vec<Stage> {
+    let making = Stage {
+        awaits: [Await::InitReady { incarnation }].into(),
+        ..Stage::default()
+    };
+    let rest = start_all(subject, desired, incarnation, class);
+    [making].into_iter().chain(rest).collect()
 }
 
 /// Plans what follows once the init stands: shown, and planned anew when it does.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use driver_api::{
     Action, ExitStatus, Expect, Fact, Init, Life, MountObserved, Precondition, ProcessState,
+    ShimState,
 };
 use specs::desired::{Desired, RestartPolicy, Run};
 use specs::id::{Generation, Incarnation};
@@ -681,6 +682,36 @@ fn ending_with_grace_takes_a_supervisor_unless_none_can_be_had() {
     policy.hold.steps.insert(adopt, "it failed".into());
     let plan = plan(&key(), &deleted, &observed([(1, life)]), true, &policy);
     assert_eq!(verbs(&plan)[0], "KillLife");
+}
+
+#[test]
+fn a_supervisor_that_hangs_is_replaced_whatever_its_container_is_for() {
+    let mut life = settled(&server());
+    known(&mut life.shim).state = ShimState::Silent;
+    life.processes = gap("processes");
+    life.files = gap("files");
+    let intents = [
+        wanted(&server()),
+        wanted(&recreate()),
+        Intent::Deleted { last: None },
+    ];
+    let mut hung = policy();
+    hung.hung.insert(Incarnation(1));
+    for intent in intents {
+        let seen = observed([(1, life.clone())]);
+        let patient = plan(&key(), &intent, &seen, true, &policy());
+        assert_eq!(patient.steps().count(), 0, "it may still answer");
+        assert_eq!(patient.blocked[0].kind, Obstacle::Unknown);
+        let replaced = plan(&key(), &intent, &seen, true, &hung);
+        assert_eq!(verbs(&replaced), ["KillShim", "AdoptInit"]);
+        assert_eq!(replaced.stages.len(), 2, "one after the other");
+        // An init that only it knows of stands in no way.
+        let mut making = life.clone();
+        making.init = gap("init");
+        let seen = observed([(1, making)]);
+        let ended = plan(&key(), &intent, &seen, true, &hung);
+        assert_eq!(verbs(&ended), ["KillShim"]);
+    }
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn fresh(
         next_incarnation,
         settled: status.map(settled).unwrap_or_default(),
         edited: false,
+        hung: std::collections::BTreeSet::new(),
         former: old.clone(),
         hold: Hold::default(),
     };

@@ -225,8 +225,9 @@ fn a_repair_is_told_once_and_names_what_was_changed() {
 
 #[test]
 fn each_loss_is_told_with_its_own_word() {
-    let expected: [(Hand, &[&str]); 6] = [
+    let expected: [(Hand, &[&str]); 7] = [
         (Hand::ShimDies, &["ShimReplaced"]),
+        (Hand::ShimHangs, &["ShimKilled", "ShimReplaced"]),
         (Hand::CgroupGone, &["CgroupRejoined"]),
         (Hand::MountLost, &["MountRestored"]),
         (Hand::LoopbackDown, &["LoopbackRaised"]),
@@ -602,6 +603,27 @@ fn a_deletion_is_told_to_the_store_when_nothing_is_left_and_only_then() {
         1
     );
     assert!(daemon.machine.status(&key).is_none());
+}
+
+#[test]
+fn a_container_whose_supervisor_hangs_goes_and_its_end_is_told_at_once() {
+    let (mut daemon, key) = settled();
+    lay(&mut daemon, Hand::ShimHangs, &key, 1);
+    let last = Some(std::sync::Arc::new(plain(&key, 1)));
+    daemon.want(key.clone(), Intent::Deleted { last });
+    pass(&mut daemon, 14 * SECOND);
+    assert_eq!(daemon.host.world().lives.len(), 1, "it may still answer");
+    // The grace of its process is a part of it; the delay of what was tried before is not.
+    pass(&mut daemon, 3 * SECOND);
+    assert!(daemon.machine.status(&key).is_none());
+    let told = [
+        "StepFailed",
+        "ShimKilled",
+        "ShimReplaced",
+        "ProcessExited",
+        "Deleted",
+    ];
+    assert_eq!(reasons(&daemon), told);
 }
 
 #[test]

@@ -34,6 +34,8 @@ fn policy(next: Incarnation) -> PlanPolicy {
         next_incarnation: next,
         settled: Generation(0),
         edited: false,
+        // Whoever is silent has been for long.
+        hung: (1..2_000).map(Incarnation).collect(),
         former: None,
         hold: Hold::default(),
     }
@@ -246,6 +248,7 @@ fn rests_on_facts(step: &Step, observed: &ContainerObserved, complete: bool) -> 
     match &step.action {
         Action::PrepareBundle(_) | Action::StartShim(_) => init && cgroup && others(),
         Action::KillLife => init && cgroup,
+        Action::KillShim => known(|life| life.shim.known().is_some()),
         Action::EndShim => init && known(|life| life.shim.known().is_some()),
         Action::RemoveCgroup => init && known(|life| life.cgroup.known().is_some()),
         Action::RemoveRoot => init && cgroup && known(|life| life.root.known().is_some()),
