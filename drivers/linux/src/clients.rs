@@ -32,11 +32,17 @@ pub(crate) enum Told {
 }
 
 impl Clients {
-    fn take(&self, mark: &Mark) -> Option<ShimClient> {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(mark)
+    /// Takes a kept connection for a request; what comes on it until it is kept again is no
+    /// hint.
+    fn take(&self, mark: &Mark, wakes: &Wakes) -> Option<ShimClient> {
+        let client = self.remove(mark)?;
+        wakes.hush(&client);
+        Some(client)
+    }
+
+    fn remove(&self, mark: &Mark) -> Option<ShimClient> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.remove(mark)
     }
 
     fn keep(&self, mark: &Mark, client: ShimClient, wakes: &Wakes) {
@@ -49,7 +55,7 @@ impl Clients {
 
     /// Closes the connection of a life.
     pub(crate) fn forget(&self, mark: &Mark) {
-        drop(self.take(mark));
+        drop(self.remove(mark));
     }
 
     /// Asks a shim how everything is. A kept connection that fails is tried anew once: the
@@ -61,7 +67,7 @@ impl Clients {
         deadline: Deadline,
         wakes: &Wakes,
     ) -> Told {
-        if let Some(mut client) = self.take(mark)
+        if let Some(mut client) = self.take(mark, wakes)
             && let Ok(Answer::Report(report)) =
                 client.ask(Ask::Report(ReportAsk {}), deadline.at_ms)
         {
@@ -100,7 +106,7 @@ impl Clients {
         wakes: &Wakes,
     ) -> Result<(), StepError> {
         let what = || format!("ask the shim of {}", mark.leaf());
-        let mut client = match self.take(mark) {
+        let mut client = match self.take(mark, wakes) {
             Some(client) => client,
             None => ShimClient::connect(directory, mark, deadline.at_ms)
                 .map_err(|err| retry(what(), words(&err)))?,

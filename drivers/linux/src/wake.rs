@@ -16,7 +16,8 @@ use specs::id::Key;
 
 use crate::cgroup::Group;
 use crate::process;
-use crate::shim_client::ShimClient;
+
+mod connection;
 
 /// Most descriptors and most watched files; what is beyond is seen at the next resync.
 const WATCHED_MAX: usize = 65_536;
@@ -26,8 +27,10 @@ const EVENTS_MAX: usize = 128;
 const TOKEN_END: u64 = 0;
 /// The inotify descriptor.
 const TOKEN_FILES: u64 = 1;
-/// The first of the others.
-const TOKEN_FIRST: u64 = 2;
+/// A connection on which an answer is waited for.
+const TOKEN_NOBODY: u64 = 2;
+/// The first that is given out.
+const TOKEN_FIRST: u64 = 3;
 
 /// Files of a group whose change is worth a look: limits that somebody else may write.
 const FILES: [&str; 14] = [
@@ -182,46 +185,6 @@ impl Wakes {
                 let _gone = self.shared.inotify.rm_watch(watch);
             }
             table.files.retain(|_, of| of != mark);
-        }
-    }
-
-    /// Listens to a shim's connection until it says something, or closes.
-    pub(crate) fn listen(&self, mark: &Mark, client: &ShimClient) {
-        let mut table = self.shared.table();
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        // One token per life for its connection, found again by its reason.
-        let known = table
-            .lives
-            .get(mark)
-            .into_iter()
-            .flat_map(|life| &life.tokens)
-            .find(|token| {
-                table
-                    .tokens
-                    .get(token)
-                    .is_some_and(|(_, why)| *why == WakeReason::Process)
-            })
-            .copied();
-        let token = match known {
-            Some(token) => token,
-            None => {
-                let Some(token) = take_token(&mut table, mark, WakeReason::Process) else {
-                    return;
-                };
-                table
-                    .lives
-                    .entry(mark.clone())
-                    .or_default()
-                    .tokens
-                    .push(token);
-                token
-            }
-        };
-        let event = epoll::EventData::new_u64(token);
-        let fd = client.as_fd();
-        if epoll::modify(&self.shared.poll, fd, event, flags).is_err() {
-            // Refused: this connection gives no hints, the resync does.
-            let _refused = epoll::add(&self.shared.poll, fd, event, flags);
         }
     }
 

@@ -2,8 +2,9 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use driver_api::Mark;
+use driver_api::{Deadline, Mark, Wake};
 use shim_proto::end::ShimEnd;
 use shim_proto::message::{Done, End, Exit, ExitKind, FailureKind, Forget, Report, ReportAsk};
 use shim_proto::record::{Record, UNIT_BYTES, header};
@@ -11,6 +12,8 @@ use specs::id::{Incarnation, Instance, Key};
 
 use super::start::{StartError, nap};
 use super::*;
+use crate::clients::{Clients, Told};
+use crate::wake::Wakes;
 
 fn mark() -> Mark {
     Mark {
@@ -170,6 +173,45 @@ fn answers_are_told_apart_from_changes() {
         Err(AskError::Nonsense(EndError::TooLong))
     ));
     assert!(client.ask(ask, now_ms()).is_err());
+}
+
+#[test]
+fn an_answer_that_is_waited_for_is_no_hint_and_a_change_is_one() {
+    let held = Held::new();
+    held.serve(|mut socket| {
+        let mut end = ShimEnd::new(hello("main", "web", 3));
+        let mut bytes = [0; 4096];
+        let mut asked = 0;
+        while asked < 5 {
+            let count = socket.read(&mut bytes).unwrap();
+            end.receive(&bytes[..count]);
+            while let Some(_ask) = end.poll_request() {
+                asked += 1;
+                // Whoever listens beside the one that waits has the time to notice.
+                std::thread::sleep(Duration::from_millis(5));
+                end.reply(Answer::Report(Report::default()));
+            }
+            socket.write_all(end.pending()).unwrap();
+            end.sent(end.pending().len());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        end.changed();
+        socket.write_all(end.pending()).unwrap();
+        std::thread::sleep(Duration::from_millis(5_000));
+    });
+    let (hints, hinted) = std::sync::mpsc::channel();
+    let hints = std::sync::Mutex::new(hints);
+    let wake = move |wake| drop(hints.lock().unwrap().send(wake));
+    let wakes = Wakes::start(std::sync::Arc::new(wake)).unwrap();
+    let clients = Clients::default();
+    for _ in 0..5 {
+        let deadline = Deadline { at_ms: soon() };
+        let told = clients.report(&mark(), held.path(), deadline, &wakes);
+        assert!(matches!(told, Told::Report(_)), "{told:?}");
+        assert!(hinted.try_recv().is_err(), "its own answer woke it");
+    }
+    let hint: Wake = hinted.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(hint.key, Some(mark().key));
 }
 
 #[test]
