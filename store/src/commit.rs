@@ -1,6 +1,7 @@
 //! A commit, and the way back from one that failed.
 
 use std::fs::File;
+use std::io;
 
 use crate::copy::{self, Copy};
 use crate::disk;
@@ -40,7 +41,7 @@ pub(crate) struct Inner {
     pub(crate) home: Home,
     pub(crate) events_max: u64,
     pub(crate) export_every: u64,
-    pub(crate) _lock: File,
+    pub(crate) lock: File,
 }
 
 impl Inner {
@@ -157,6 +158,7 @@ impl Inner {
             EngineError::Full { .. } => full(&home),
             error => CommitError::Engine(error.into()),
         };
+        self.stand_again()?;
         self.has_ballast = false;
         let image = Image::of(self.engine.as_ref()).map_err(failed)?;
         self.engine = match self.access {
@@ -194,6 +196,22 @@ impl Inner {
         };
         self.access = Access::Open;
         self.copy = None;
+        Ok(())
+    }
+
+    /// Takes the directory and its lock again if they were removed under us.
+    fn stand_again(&mut self) -> Result<(), CommitError> {
+        if disk::check_named(&self.lock).is_ok() {
+            return Ok(());
+        }
+        let failed = |source| {
+            CommitError::Engine(EngineError::from_io("making its directory again", source).into())
+        };
+        disk::make_directory(&self.home.directory).map_err(failed)?;
+        self.lock = self.home.lock().map_err(|error| match error {
+            disk::LockError::Held(_) => failed(io::ErrorKind::ResourceBusy.into()),
+            disk::LockError::Io(source) => failed(source),
+        })?;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -71,6 +71,17 @@ pub(crate) fn lock(directory: &Path) -> Result<File, LockError> {
 fn write_pid(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.write_all(format!("{}\n", std::process::id()).as_bytes())
+}
+
+/// Fails for an open file that was removed: what is written to it is gone with this process.
+pub(crate) fn check_named(file: &File) -> io::Result<()> {
+    if file.metadata()?.nlink() == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the file was removed",
+        ));
+    }
+    Ok(())
 }
 
 /// Replaces a file as a whole; after a power cut it is the old one or the new one.

@@ -119,7 +119,7 @@ impl Store {
             home,
             events_max: options.events_max,
             export_every: options.export_every.max(1),
-            _lock: lock,
+            lock,
         };
         if standing.opened.health == Health::Sound {
             inner.witness();

@@ -16,6 +16,8 @@ use crate::host::signal;
 use crate::inventory::Inventory;
 use crate::root::make_root;
 
+mod end;
+
 /// Bound for everything that should take a moment. Generous: the machines are shared.
 pub const SOON: Duration = Duration::from_secs(20);
 /// The lower layer as the examples name it; replaced by the world's own.
@@ -31,6 +33,8 @@ pub struct World {
     daemon: Option<Child>,
     before: Inventory,
     extra: Vec<String>,
+    /// File systems of this world's own, by path.
+    mounts: Vec<PathBuf>,
 }
 
 /// Directory of the built programs.
@@ -74,7 +78,28 @@ impl World {
             daemon: None,
             before,
             extra: Vec::new(),
+            mounts: Vec::new(),
         }
+    }
+
+    /// Puts a memory file system of so many bytes on one of this world's directories, until
+    /// the world is over.
+    ///
+    /// # Panics
+    /// When it can't be mounted.
+    pub fn limit_disk(&mut self, name: &str, bytes: u64) {
+        let path = self.path(name);
+        let flags = nix::mount::MsFlags::empty();
+        let size = format!("size={bytes},mode=0755");
+        nix::mount::mount(
+            Some("tests"),
+            &path,
+            Some("tmpfs"),
+            flags,
+            Some(size.as_str()),
+        )
+        .expect("mount a memory file system");
+        self.mounts.push(path);
     }
 
     /// Adds arguments for every later start of the daemon.
@@ -310,52 +335,6 @@ impl World {
         });
     }
 
-    /// Takes every spec away, waits for the cleanup, ends the daemon, and checks that the
-    /// host is as it was before this world.
-    ///
-    /// # Panics
-    /// When anything is left.
-    pub fn finish(mut self) {
-        for entry in fs::read_dir(self.path("specs"))
-            .expect("list specs")
-            .flatten()
-        {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                fs::remove_dir_all(entry.path()).expect("remove a directory");
-            } else {
-                fs::remove_file(entry.path()).expect("remove a spec");
-            }
-        }
-        if self.daemon.is_none() {
-            self.start();
-        }
-        eventually("every container to be gone", SOON, || {
-            drop(self.cli(&["sync", "--allow-deletes", "1000"]));
-            let list = self.json(&["status", "-o", "json"]);
-            match list["containers"].as_array() {
-                Some(all) if all.is_empty() => Ok(()),
-                _ => Err(format!("{list:#}\n{}", self.log_tail())),
-            }
-        });
-        self.stop();
-        let before = self.before.clone();
-        let mine = self.own_leftovers();
-        assert!(mine.is_empty(), "left behind: {mine:?}");
-        drop(self);
-        before.check_unchanged(SOON);
-    }
-
-    fn own_leftovers(&self) -> Vec<PathBuf> {
-        let instance = self.path("run").join(&self.instance);
-        let ephemeral = self.path("state").join(&self.instance).join("ephemeral");
-        [instance, ephemeral]
-            .iter()
-            .filter_map(|place| fs::read_dir(place).ok())
-            .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
-            .filter(|path| path.is_dir())
-            .collect()
-    }
-
     /// Returns the last lines that the daemon said.
     #[must_use]
     pub fn log_tail(&self) -> String {
@@ -383,16 +362,5 @@ impl World {
         let mut found = Vec::new();
         find_directories(Path::new("/sys/fs/cgroup"), &wanted, &mut found);
         found
-    }
-}
-
-impl Drop for World {
-    /// Whatever a failed test left: by this instance's marks only.
-    fn drop(&mut self) {
-        if let Some(mut child) = self.daemon.take() {
-            drop(child.kill());
-            drop(child.wait());
-        }
-        self.clear_cgroups();
     }
 }

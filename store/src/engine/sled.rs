@@ -20,6 +20,7 @@ use ::sled::transaction::{ConflictableTransactionError, TransactionError};
 
 use super::worker::Worker;
 use super::{Engine, EngineError, Op, Tree, Visit, guarded};
+use crate::disk;
 
 /// A leaf above a quarter of this leaves the one file that is synced. Fixed at creation.
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -307,6 +308,7 @@ impl Engine for Sled {
             Sync::Own => self
                 .log
                 .sync_all()
+                .and_then(|()| disk::check_named(&self.log))
                 .map_err(|source| EngineError::from_io("fsync of sled's file", source)),
             #[cfg(test)]
             Sync::Shipped => Ok(()),

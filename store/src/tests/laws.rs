@@ -88,6 +88,26 @@ fn one_change_that_may_not_be_refuses_all_of_its_list() {
 }
 
 #[test]
+fn a_store_that_is_removed_under_us_is_made_again_and_nothing_acknowledged_is_lost() {
+    let room = tempfile::tempdir().unwrap();
+    let directory = room.path().join("store");
+    let store = open_sound(&directory, EngineKind::Sled);
+    commit(&store, &[accept(1, 1)]);
+    std::fs::remove_dir_all(&directory).unwrap();
+    let failed = store.commit_durable(&[accept(2, 1)]);
+    assert!(matches!(failed, Err(CommitError::Engine(_))), "{failed:?}");
+    assert_eq!(store.contents().unwrap().heads.len(), 1);
+    commit(&store, &[accept(3, 1)]);
+    let second = Store::open(&options(&directory));
+    assert!(second.is_err(), "the lock is ours again");
+    drop(store);
+    let store = open_sound(&directory, EngineKind::Sled);
+    let heads = store.contents().unwrap().heads;
+    let keys: Vec<Key> = heads.into_iter().map(|head| head.key).collect();
+    assert_eq!(keys, [key(1), key(3)]);
+}
+
+#[test]
 fn every_accepted_generation_stays_in_history_after_the_key_is_cleaned() {
     check(|store, room, kind| {
         for generation in 1..=3 {

@@ -83,27 +83,86 @@ fn inside(pid: u64, namespaces: &str, command: &[&str]) {
     );
 }
 
-#[test]
-fn a_limit_rewritten_by_hand_is_restored_within_two_seconds() {
-    let (world, _, count) = running("");
-    let file = cgroups_of_worker(&world)
-        .into_iter()
-        .flat_map(|place| {
-            [
-                place.join("memory.limit_in_bytes"),
-                place.join("memory.max"),
-            ]
-        })
-        .find(|path| path.exists())
-        .expect("the memory limit's file");
-    fs::write(&file, "40000000").expect("rewrite the limit");
-    let since = Instant::now();
-    until("the limit to be restored", TOLD, || {
-        fs::read_to_string(&file).is_ok_and(|text| text.trim() == (64 << 20).to_string())
+/// A file of the worker's cgroups, by its name in version 1 or, where that is not there, in
+/// version 2; with what each shall hold.
+fn limit_file(world: &World, v1: (&str, &str), v2: (&str, &str)) -> (PathBuf, String) {
+    let places = cgroups_of_worker(world);
+    let found = [v1, v2].into_iter().find_map(|(name, holds)| {
+        let path = places.iter().map(|place| place.join(name));
+        let path = path.into_iter().find(|path| path.exists())?;
+        Some((path, holds.to_owned()))
     });
-    assert!(since.elapsed() < TOLD);
+    found.expect("the limit's file")
+}
+
+#[test]
+fn each_limit_rewritten_by_hand_is_restored_within_two_seconds() {
+    let mut world = World::new();
+    world.start();
+    let limits = "memory: 64Mi, swap: 1Mi, cpu: 500m, cpuWeight: 200, cpuSet: '0', pids: 32";
+    let text = WORKER.replace("memory: 64Mi, pids: 32", limits);
+    world.write("worker.yaml", &text);
+    world.wait_phase("worker", "Running");
+    let count = world.pid("worker", "count");
+    let of = |v1: (&str, &str), v2: (&str, &str)| limit_file(&world, v1, v2);
+    let memory = of(
+        ("memory.limit_in_bytes", "67108864"),
+        ("memory.max", "67108864"),
+    );
+    let swap = of(
+        ("memory.memsw.limit_in_bytes", "68157440"),
+        ("memory.swap.max", "1048576"),
+    );
+    let cpu = of(("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"));
+    let weight = of(("cpu.shares", "2048"), ("cpu.weight", "200"));
+    let set = of(("cpuset.cpus", "0"), ("cpuset.cpus", "0"));
+    let pids = of(("pids.max", "32"), ("pids.max", "32"));
+    // Two at a time: six repairs one after the other would be taken for a fight.
+    let hands = [
+        [(&memory, "40000000"), (&swap, "69000000")],
+        [(&cpu, "70000"), (&weight, "512")],
+        [(&set, "0-1"), (&pids, "77")],
+    ];
+    for pair in hands {
+        for ((file, _), value) in pair {
+            fs::write(file, value).unwrap_or_else(|err| panic!("{}: {err}", file.display()));
+        }
+        let since = Instant::now();
+        for ((file, holds), _) in pair {
+            until(&format!("{} to be {holds}", file.display()), TOLD, || {
+                fs::read_to_string(file).is_ok_and(|text| text.trim() == holds)
+            });
+        }
+        assert!(since.elapsed() < TOLD);
+    }
     assert_eq!(world.pid("worker", "count"), count);
     expect_event(&world, "LimitsRepaired");
+    world.finish();
+}
+
+#[test]
+fn a_kill_for_memory_is_counted_and_told() {
+    let mut world = World::new();
+    world.start();
+    let eats = "[/bin/sh, -c, 'sleep 1; exec tail /dev/zero']\n      restart: {policy: never}";
+    let text = WORKER.replace("memory: 64Mi", "memory: 8Mi");
+    let command = text
+        .lines()
+        .find(|line| line.contains("command:"))
+        .expect("a command");
+    world.write(
+        "worker.yaml",
+        &text.replace(command, &format!("      command: {eats}")),
+    );
+    eventually("the kill to be told", SOON, || {
+        let events = world.cli(&["events", "worker"]).stdout;
+        let events = String::from_utf8_lossy(&events).into_owned();
+        if events.contains("killed by KILL (out of memory)") {
+            Ok(())
+        } else {
+            Err(events)
+        }
+    });
     world.finish();
 }
 
@@ -150,6 +209,55 @@ fn a_lost_mount_is_made_again_without_a_restart() {
     }
     assert_eq!(world.pid("worker", "count"), count);
     expect_event(&world, "MountRestored");
+    world.finish();
+}
+
+#[test]
+fn a_mount_made_writable_is_read_only_again_and_what_lies_on_one_is_left() {
+    let (world, status, count) = running(
+        "  mounts: [{path: /scratch, tmpfs: 1Mi}, {path: /conf, volume: conf, readOnly: true}]\n",
+    );
+    let init = status["pid"].as_u64().expect("a pid");
+    let lines = |what: &str| -> Vec<String> {
+        let text = fs::read_to_string(format!("/proc/{init}/mountinfo")).expect("read the mounts");
+        let on = |line: &&str| line.split(' ').nth(4) == Some(what);
+        text.lines().filter(on).map(str::to_owned).collect()
+    };
+    let is_read_only = || {
+        let top = lines("/conf").pop().unwrap_or_default();
+        top.split(' ')
+            .nth(5)
+            .is_some_and(|flags| flags.split(',').any(|flag| flag == "ro"))
+    };
+    assert!(is_read_only());
+    inside(
+        init,
+        "-m",
+        &[
+            "/bin/busybox",
+            "mount",
+            "-o",
+            "remount,bind,rw",
+            "none",
+            "/conf",
+        ],
+    );
+    until("it to be read-only again", TOLD, is_read_only);
+    expect_event(&world, "MountRestored");
+    inside(
+        init,
+        "-m",
+        &["/bin/busybox", "mount", "-t", "tmpfs", "over", "/scratch"],
+    );
+    until("it to be told", SOON, || {
+        world.status("worker")["drift"]
+            .to_string()
+            .contains("mounted over /scratch")
+    });
+    assert_eq!(lines("/scratch").len(), 2, "it is not ours to unmount");
+    inside(init, "-m", &["/bin/busybox", "umount", "/scratch"]);
+    assert_eq!(lines("/scratch").len(), 1);
+    assert_eq!(world.pid("worker", "count"), count);
     world.finish();
 }
 

@@ -228,6 +228,43 @@ fn a_kill_at_any_moment_of_a_creation_is_finished_or_undone() {
 }
 
 #[test]
+fn a_shim_or_init_killed_in_any_phase_is_followed_by_a_whole_container() {
+    let mut world = World::new();
+    world.start();
+    let stubborn = WORKER.replace("[/bin/sh, -c, \"n=0", "[/bin/sh, -c, \"trap '' TERM; n=0");
+    let text = format!("{stubborn}      stop: {{grace: 600ms}}\n");
+    // The first file names the victim; the wait is the moment in its victim's life.
+    let victims = ["shim.id", "init.id"].into_iter().cycle();
+    for (file, wait_ms) in victims.zip([0_u64, 0, 2, 2, 5, 5, 12, 12]) {
+        world.write("worker.yaml", &text);
+        let pid = eventually("a victim", SOON, || {
+            let lives = fs::read_dir(world.path("run").join(world.instance()));
+            let ids = lives.into_iter().flatten().flatten().filter_map(|life| {
+                let id = fs::read_to_string(life.path().join(file)).ok()?;
+                id.split_whitespace().next()?.parse::<i32>().ok()
+            });
+            ids.last().ok_or(String::from("nobody"))
+        });
+        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
+        // It may have ended already, which is a phase too.
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).ok();
+        let init = world.wait_phase("worker", "Running")["pid"].as_u64();
+        // And while it is asked to end.
+        world.remove("worker.yaml");
+        until("it to be asked", SOON, || {
+            // The third in a row would be held back as a slow mass deletion.
+            drop(world.cli(&["sync", "--allow-deletes", "1"]));
+            world.status("worker")["processes"][0]["state"] != "running"
+        });
+        if file == "init.id" {
+            kill(init.expect("a pid"));
+        }
+        world.wait_gone("worker");
+    }
+    world.finish();
+}
+
+#[test]
 fn everything_returns_after_a_reboot() {
     let mut world = World::new();
     world.start();

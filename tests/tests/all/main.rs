@@ -10,6 +10,7 @@
 )]
 
 mod e2e_config;
+mod e2e_disk;
 mod e2e_drift;
 mod e2e_examples;
 mod e2e_life;

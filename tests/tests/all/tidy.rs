@@ -196,24 +196,56 @@ fn unsafe_stands_at_its_two_addresses() {
     }
 }
 
+/// The names in the last cell of a row of a table.
+fn tests_of(row: &str) -> Vec<&str> {
+    let cell = row.trim_end().trim_end_matches('|').rsplit('|').next();
+    cell.unwrap_or_default()
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .collect()
+}
+
+/// Holds that each row names a test, and that each test is there.
+fn check_named(document: &str, rows: &[&str]) {
+    let all = sources();
+    for row in rows {
+        let named = tests_of(row);
+        assert!(!named.is_empty(), "{document}: nothing shows {row}");
+        for name in named {
+            let test = format!("fn {name}(");
+            let is_there = all.iter().any(|(_, source)| source.contains(&test));
+            assert!(is_there, "{document}: {name} is named and not there");
+        }
+    }
+}
+
 #[test]
 fn every_test_that_the_fault_model_names_exists() {
     let text = fs::read_to_string(root().join("docs/faults.md")).expect("read the fault model");
-    let rows = text.lines().filter(|line| line.starts_with("| E"));
-    let named: Vec<&str> = rows
-        .filter_map(|row| row.rsplit('|').nth(1))
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .collect();
-    assert!(named.len() > 20, "the table was not found: {named:?}");
-    let all = sources();
-    let missing: Vec<&&str> = named
-        .iter()
-        .filter(|name| {
-            let test = format!("fn {name}()");
-            !all.iter().any(|(_, source)| source.contains(&test))
-        })
-        .collect();
-    assert!(missing.is_empty(), "named and not there: {missing:?}");
+    let is_row = |line: &&str| {
+        let mut chars = line.strip_prefix("| ").unwrap_or_default().chars();
+        chars.next().is_some_and(char::is_uppercase) && chars.next().is_some_and(char::is_numeric)
+    };
+    let rows: Vec<&str> = text.lines().filter(is_row).collect();
+    for row in [
+        "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "C1", "E1", "E15",
+    ] {
+        let begins = |line: &&str| line.starts_with(&format!("| {row} "));
+        assert!(rows.iter().any(begins), "the fault model has no row {row}");
+    }
+    check_named("docs/faults.md", &rows);
+}
+
+#[test]
+fn each_field_that_is_observed_names_its_drift_test() {
+    let text = fs::read_to_string(root().join("docs/observed.md")).expect("read the fields");
+    let is_row = |line: &&str| line.starts_with('|') && !line.starts_with("| ---");
+    let is_head = |line: &&str| line.ends_with("| shown by |");
+    let rows = text.lines().filter(is_row).filter(|line| !is_head(line));
+    let rows: Vec<&str> = rows.collect();
+    assert!(rows.len() > 25, "the tables were not found: {rows:?}");
+    check_named("docs/observed.md", &rows);
 }
 
 #[test]

@@ -27,8 +27,8 @@ impl Act<'_> {
         }
         let directory = self.host.places.bundle(&self.mark);
         match &self.peek.shim {
-            Fact::Known(_) => {
-                self.await_init()?;
+            Fact::Known(id) => {
+                self.await_init(Some(*id))?;
                 return Ok(Outcome::AlreadyDone);
             }
             Fact::Unknown(gap) => return Err(retry(gap.what.clone(), gap.why.clone())),
@@ -47,7 +47,7 @@ impl Act<'_> {
                 .during(|| format!("write the launch description of {}", self.leaf))?;
         }
         self.start(StartMode::Launch)?;
-        self.await_init()
+        self.await_init(None)
     }
 
     pub(super) fn adopt_init(&self) -> Result<Outcome, StepError> {
@@ -59,7 +59,7 @@ impl Act<'_> {
         }
         self.init()?;
         self.start(StartMode::Adopt)?;
-        self.await_init()
+        self.await_init(None)
     }
 
     fn start(&self, mode: StartMode) -> Result<(), StepError> {
@@ -80,12 +80,18 @@ impl Act<'_> {
             .report(&self.mark, &directory, self.deadline, &self.host.wakes)
     }
 
-    /// Waits until the init is ready, making it failed, or the deadline is near.
-    fn await_init(&self) -> Result<Outcome, StepError> {
+    /// Waits until the init is ready, making it failed, or the deadline is near. `starting` is
+    /// a shim that may not listen yet; without one it did.
+    fn await_init(&self, starting: Option<ProcessId>) -> Result<Outcome, StepError> {
         let ready = wait_until(self.deadline, || match self.ask_report() {
             Told::Report(report) => is_ready(&report),
-            // It is only just starting.
-            Told::Absent => Ok(false),
+            Told::Absent => match starting.map(process::is_alive) {
+                Some(Ok(true)) => Ok(false),
+                _ => Err(retry(
+                    format!("wait for the init of {}", self.leaf),
+                    "its shim has ended",
+                )),
+            },
             Told::Unknown(gap) => Err(retry(gap.what, gap.why)),
         })?;
         Ok(if ready {

@@ -19,6 +19,10 @@ const FAILURE_BYTES_MAX: u64 = 64 << 10;
 /// How long between two looks at what gives no signal.
 const LOOK_MS: u64 = 5;
 
+/// Looks after which one that has not taken its lock does not live: two seconds or more, for
+/// what takes it less than one millisecond.
+const LOOKS_MAX: u32 = 400;
+
 /// What a shim is started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartMode {
@@ -40,6 +44,9 @@ pub(crate) enum StartError {
     /// It could not make the container, and says why.
     #[error("{}", words(.0))]
     Refused(Failure),
+    /// It took its lock and let go of it, or never took it.
+    #[error("the shim ended before it answered")]
+    Gone,
     /// It did not answer in time.
     #[error("the shim did not answer in time")]
     Late(#[source] ConnectError),
@@ -82,15 +89,21 @@ pub(crate) fn start(
     if !status.success() {
         return Err(StartError::Ended(status));
     }
+    let (mut held, mut looks) = (false, 0);
     loop {
         let refused = match ShimClient::connect(directory, mark, deadline_ms) {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
+        let is_gone = matches!(refused, ConnectError::Absent);
+        (held, looks) = (held || !is_gone, looks + 1);
         if mode == StartMode::Launch
             && let Some(failure) = read_failure(directory)
         {
             return Err(StartError::Refused(failure));
+        }
+        if is_gone && (held || looks > LOOKS_MAX) {
+            return Err(StartError::Gone);
         }
         if !nap(deadline_ms) {
             return Err(StartError::Late(refused));

@@ -173,3 +173,22 @@ fn a_passed_deadline_is_unknown_not_absent() {
         .unwrap();
     assert!(life.bundle.gap().is_some() && life.init.gap().is_some());
 }
+
+#[test]
+fn a_half_made_upper_layer_is_seen_and_made_whole() {
+    let world = World::new();
+    let desired = world.desired("web");
+    world.prepare(&desired);
+    assert_eq!(world.life("web").root, Fact::Known(true));
+    for part in ["upper", "work"] {
+        std::fs::remove_dir(world.state("ephemeral/web.1").join(part)).unwrap();
+        assert_eq!(world.life("web").root, Fact::Known(false), "{part}");
+        world.done(
+            "web",
+            Action::PrepareRoot(std::sync::Arc::new(desired.clone())),
+        );
+        assert_eq!(world.life("web").root, Fact::Known(true));
+    }
+    world.done("web", Action::RemoveRoot);
+    assert!(world.life("web").root.is_absent());
+}
