@@ -8,8 +8,11 @@ use std::fs;
 use specs::diagnostic::{DIAGNOSTICS_MAX, render};
 use specs::parse::parse;
 
-/// Promised for release builds; an unoptimised one is allowed a factor.
-const CPU_MS_MAX: u64 = if cfg!(debug_assertions) { 50 * 20 } else { 50 };
+/// Promised of the shipped program: `Cargo.toml` has this crate and its parsers built as fast
+/// for the tests.
+const CPU_MS_MAX: u64 = 50;
+/// Noise makes a measure larger and never smaller, so the least of a few counts.
+const TRIES: usize = 5;
 const MEMORY_KB_MAX: u64 = 32 * 1024;
 
 /// Processor time of this thread in milliseconds: waiting for others does not count
@@ -227,8 +230,16 @@ fn no_text_costs_more_than_a_moment() {
         fs::write("/proc/self/clear_refs", "5").unwrap();
         let (before_ms, before_kb) = (cpu_ms(), memory_kb("VmRSS"));
         let parsed = parse("hostile.yaml", bytes);
-        let ms = cpu_ms() - before_ms;
+        let mut ms = cpu_ms() - before_ms;
         let kb = memory_kb("VmHWM").saturating_sub(before_kb);
+        for _ in 1..TRIES {
+            if ms <= CPU_MS_MAX {
+                break;
+            }
+            let before_ms = cpu_ms();
+            drop(parse("hostile.yaml", bytes));
+            ms = ms.min(cpu_ms() - before_ms);
+        }
         slowest = slowest.max((ms, name));
         largest = largest.max((kb, name));
         assert!(ms <= CPU_MS_MAX, "{name}: {ms} ms");
