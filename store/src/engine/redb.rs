@@ -11,7 +11,8 @@ use super::{Engine, EngineError, Op, Tree, Visit, guarded};
 
 #[derive(Debug)]
 struct Redb {
-    db: Database,
+    /// None only while it is dropped.
+    db: Option<Database>,
 }
 
 /// Opens or makes a redb in `directory`.
@@ -31,7 +32,7 @@ fn open_here(directory: &Path) -> Result<Box<dyn Engine>, EngineError> {
     }
     write.commit().map_err(|error| named(WHAT, error))?;
     sync_names(directory).map_err(|source| EngineError::from_io(WHAT, source))?;
-    Ok(Box::new(Redb { db }))
+    Ok(Box::new(Redb { db: Some(db) }))
 }
 
 fn sync_names(directory: &Path) -> io::Result<()> {
@@ -64,10 +65,27 @@ impl Engine for Redb {
     }
 }
 
+impl Drop for Redb {
+    fn drop(&mut self) {
+        // What was damaged may show in its close only.
+        let db = self.db.take();
+        drop(guarded("redb's close", || {
+            drop(db);
+            Ok(())
+        }));
+    }
+}
+
 impl Redb {
+    fn db(&self) -> &Database {
+        self.db
+            .as_ref()
+            .expect("BUG: it is closed only when it is dropped")
+    }
+
     fn get_here(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         const WHAT: &str = "redb's get";
-        let read = self.db.begin_read().map_err(|error| named(WHAT, error))?;
+        let read = self.db().begin_read().map_err(|error| named(WHAT, error))?;
         let table = read
             .open_table(table(tree))
             .map_err(|error| named(WHAT, error))?;
@@ -82,7 +100,7 @@ impl Redb {
         visit: &mut Visit<'_>,
     ) -> Result<(), EngineError> {
         const WHAT: &str = "redb's scan";
-        let read = self.db.begin_read().map_err(|error| named(WHAT, error))?;
+        let read = self.db().begin_read().map_err(|error| named(WHAT, error))?;
         let table = read
             .open_table(table(tree))
             .map_err(|error| named(WHAT, error))?;
@@ -99,7 +117,10 @@ impl Redb {
 
     fn apply_here(&self, batch: &[Op]) -> Result<(), EngineError> {
         const WHAT: &str = "redb's transaction";
-        let write = self.db.begin_write().map_err(|error| named(WHAT, error))?;
+        let write = self
+            .db()
+            .begin_write()
+            .map_err(|error| named(WHAT, error))?;
         for op in batch {
             let mut table = write
                 .open_table(table(op.tree))
