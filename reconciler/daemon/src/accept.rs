@@ -17,6 +17,7 @@ use crate::contest::{self, Claim, Holder, Lost};
 use crate::ledger::{self, Basis, Ledger};
 use crate::overrides;
 use crate::reading::{Contents, Document, Reading, Readout, Refusal};
+use crate::volumes::{Taken, Volumes};
 
 /// What each source said last; `Err` while nothing can be said.
 pub(crate) type Said = BTreeMap<PathBuf, Result<Contents, String>>;
@@ -65,8 +66,19 @@ pub(crate) struct Round {
     pub(crate) files: BTreeMap<String, Vec<Acceptance>>,
     /// Refused files.
     pub(crate) refused: BTreeMap<String, Refusal>,
-    /// Names that other files tried to claim, and which: for their holders to be told.
-    pub(crate) contested: BTreeMap<Key, String>,
+    /// What other files tried to claim of a container: for the holder to be told.
+    pub(crate) contested: BTreeMap<Key, Contested>,
+}
+
+/// A claim on what another container holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Contested {
+    /// The file that was refused for it.
+    pub(crate) by: String,
+    /// The event's reason.
+    pub(crate) reason: &'static str,
+    /// What it claims, in words.
+    pub(crate) what: String,
 }
 
 /// Decides one round.
@@ -95,7 +107,12 @@ pub(crate) fn decide(desk: &Desk<'_>, said: &Said) -> Round {
     }
     let outcome = contest::decide(&claims, &|key| holder(desk.ledger, said, key));
     for (path, lost) in outcome.losers {
-        round.contested.insert(lost.key.clone(), path.clone());
+        let contested = Contested {
+            by: path.clone(),
+            reason: "NameContested",
+            what: "this name".to_owned(),
+        };
+        round.contested.insert(lost.key.clone(), contested);
         let names = readings
             .get(path.as_str())
             .map(|reading| names(reading))
@@ -108,10 +125,15 @@ pub(crate) fn decide(desk: &Desk<'_>, said: &Said) -> Round {
     for (key, range) in desk.found_ranges {
         taken.entry(key.clone()).or_insert(*range);
     }
+    let mut volumes = Volumes::of(desk.ledger);
     for (path, reading) in readings {
         if let Ok(documents) = &reading.outcome
             && !round.refused.contains_key(path)
         {
+            if let Err(taken) = volumes.claim(path, documents) {
+                refuse_volume(reading, &taken, &mut round);
+                continue;
+            }
             take_file(desk, reading, documents, &mut taken, &mut round);
         }
     }
@@ -196,6 +218,18 @@ fn loser(path: &str, lost: &Lost, names: Vec<Key>) -> Refusal {
         plain(&lost.to)
     );
     Refusal::plain(&place, &why, names)
+}
+
+fn refuse_volume(reading: &Reading, taken: &Taken, round: &mut Round) {
+    let contested = Contested {
+        by: reading.path.clone(),
+        reason: "VolumeContested",
+        what: format!("the volume {}", taken.volume),
+    };
+    round.contested.insert(taken.holder.clone(), contested);
+    let place = format!("{}:{}", reading.path, taken.line);
+    let refusal = Refusal::plain(&place, &taken.why, names(reading));
+    round.refused.insert(reading.path.clone(), refusal);
 }
 
 fn take_file(

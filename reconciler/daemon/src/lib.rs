@@ -27,6 +27,7 @@ mod removal;
 mod retry;
 mod shell;
 mod source;
+mod volumes;
 mod watch;
 mod workers;
 

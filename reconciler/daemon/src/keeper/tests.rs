@@ -415,6 +415,50 @@ fn a_copy_of_a_spec_is_refused_while_the_original_runs_and_takes_over_when_it_go
 }
 
 #[test]
+fn a_volume_belongs_to_one_container_and_passes_on_when_that_lets_go() {
+    let mut world = World::new();
+    let mounts = |volume: &str| format!("  mounts: [{{path: /db, volume: {volume}}}]\n");
+    world.write("web.yaml", &spec("web", &mounts("db")));
+    world.wait_generation("web", 1);
+    // Its path sorts first, and that is no help against an incumbent.
+    world.write("a.yaml", &spec("other", &mounts("db")));
+    let refused = |world: &World, file: &str, says: &str| {
+        let view = world.view();
+        let of = view.refused.iter().find(|one| one.path.contains(file));
+        of.is_some_and(|one| one.rendered.contains(says))
+    };
+    until("the refusal", || {
+        refused(&world, "a.yaml", "the volume db belongs to web")
+    });
+    assert_eq!(world.generation("other"), None);
+    assert!(world.reasons().contains(&"VolumeContested".to_owned()));
+    world.restart();
+    until("the refusal", || {
+        refused(&world, "a.yaml", "belongs to web")
+    });
+    // An edit that keeps it is no claim on another's.
+    world.write(
+        "web.yaml",
+        &spec("web", &format!("  hostname: w\n{}", mounts("db"))),
+    );
+    world.wait_generation("web", 2);
+    world.write("web.yaml", &spec("web", &mounts("other")));
+    world.wait_generation("web", 3);
+    world.wait_generation("other", 1);
+    let two = format!(
+        "{}---\n{}",
+        spec("x", &mounts("new")),
+        spec("y", &mounts("new"))
+    );
+    world.write("two.yaml", &two);
+    until("the refusal of both", || {
+        refused(&world, "two.yaml", "the volume new belongs to x")
+    });
+    assert_eq!(world.generation("x"), None);
+    assert_eq!(world.deletions(), 0);
+}
+
+#[test]
 fn two_files_may_swap_their_names() {
     let world = World::new();
     world.write("1.yaml", &spec("a", ""));

@@ -8,7 +8,7 @@ use specs::id::{Generation, Key};
 use store::model::{Change, Head, Source};
 
 use super::{Keeper, event};
-use crate::accept::Acceptance;
+use crate::accept::{Acceptance, Contested};
 use crate::ledger::{self, Entry};
 use crate::reading::Refusal;
 
@@ -112,7 +112,7 @@ impl Keeper {
     pub(super) fn refuse(
         &mut self,
         refused: BTreeMap<String, Refusal>,
-        contested: &BTreeMap<Key, String>,
+        contested: &BTreeMap<Key, Contested>,
         changed: &mut BTreeSet<Key>,
     ) {
         let mut events = Vec::new();
@@ -137,9 +137,10 @@ impl Keeper {
                 });
                 let said = ("SpecRefused", refusal.line.clone());
                 events.push(event(key.as_ref(), generation, Severity::Warning, said));
-                for (key, _) in contested.iter().filter(|(_, by)| *by == path) {
-                    let message = format!("{} claims this name too and was refused", plain(path));
-                    let said = ("NameContested", message);
+                for (key, claim) in contested.iter().filter(|(_, claim)| claim.by == *path) {
+                    let file = plain(path);
+                    let message = format!("{file} claims {} too and was refused", claim.what);
+                    let said = (claim.reason, message);
                     events.push(event(Some(key), Generation(0), Severity::Warning, said));
                 }
             }
