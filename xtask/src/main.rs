@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod image;
 mod mutants;
 mod packages;
 mod quickstart;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -15,6 +17,7 @@ usage: cargo xtask TASK
 
   quickstart        builds, then shows the main job on a small real root
   test [FILTER...]  builds, then runs every test; with filters, those of nextest that match
+  vm-test           boots Debian's kernel in a virtual machine for what this host cannot show
   mutants [NAME]    plants each bug of tests/mutants and checks that its test fails
   build [--release] builds `reconciler` and the static `reconciler-shim`, prints their folder
 ";
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.first().map(String::as_str) {
         Some("quickstart") => quickstart::run(),
         Some("test") => test::run(rest),
+        Some("vm-test") => vm::run(),
         Some("mutants") => mutants::run(rest.first().map(String::as_str)),
         Some("build") => build::run(rest.iter().any(|word| word == "--release")).map(|dir| {
             say(&format!("built into {}", dir.display()));

@@ -40,6 +40,13 @@ pub(crate) const NFTABLES: Package = Package {
     purpose: "the leak oracle's packet filters",
 };
 
+/// The virtual machine.
+pub(crate) const QEMU: Package = Package {
+    file: "/usr/bin/qemu-system-x86_64",
+    name: "qemu-system-x86",
+    purpose: "the virtual machine of vm-test",
+};
+
 /// Installs what is missing, and says so.
 pub(crate) fn install(packages: &[Package]) -> Result<()> {
     let missing: Vec<&Package> = packages

@@ -257,7 +257,8 @@ fn a_shim_or_init_killed_in_any_phase_is_followed_by_a_whole_container() {
             world.status("worker")["processes"][0]["state"] != "running"
         });
         if file == "init.id" {
-            kill(init.expect("a pid"));
+            let init = i32::try_from(init.expect("a pid")).expect("a pid fits");
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), Signal::SIGKILL).ok();
         }
         world.wait_gone("worker");
     }

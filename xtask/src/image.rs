@@ -1,0 +1,184 @@
+//! What the virtual machine boots: Debian's kernel, a RAM disk that finds the disk, and the
+//! disk with the two programs. Nothing of it is installed on this machine.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::packages::{BUSYBOX, E2FSPROGS};
+use crate::say;
+use crate::vm::sources;
+
+/// The package that names the newest kernel of this Debian.
+const KERNEL: &str = "linux-image-cloud-amd64";
+/// In the order they are loaded in: see `tests/vm/init`.
+const MODULES: [&str; 7] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "overlay",
+];
+const DISK_BYTES: u64 = 512 << 20;
+const APPLETS: [&str; 6] = ["sh", "sleep", "echo", "cat", "true", "sync"];
+
+/// An unpacked kernel.
+pub(crate) struct Kernel {
+    /// The kernel itself.
+    pub(crate) image: PathBuf,
+    modules: PathBuf,
+}
+
+/// Fetches the kernel's package and unpacks it, once.
+pub(crate) fn kernel(place: &Path) -> Result<Kernel> {
+    let depends = said(Command::new("apt-cache").args(["depends", KERNEL]))?;
+    let package = depends
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: "))
+        .with_context(|| format!("{KERNEL} names no kernel"))?
+        .to_owned();
+    let version = package.trim_start_matches("linux-image-").to_owned();
+    let unpacked = place.join(&package);
+    let image = unpacked.join("boot").join(format!("vmlinuz-{version}"));
+    if !image.exists() {
+        say(&format!(
+            "fetching Debian package {package} (the kernel; not installed)"
+        ));
+        let fetched = place.join("fetched");
+        again(&fetched)?;
+        run(Command::new("apt-get")
+            .args(["download", "-q", &package])
+            .current_dir(&fetched))?;
+        let archive = fs::read_dir(&fetched).context("find the package")?;
+        let archive = archive
+            .flatten()
+            .next()
+            .context("nothing was fetched")?
+            .path();
+        run(Command::new("dpkg").arg("-x").arg(archive).arg(&unpacked))?;
+    }
+    let modules = unpacked.join("lib/modules").join(version).join("kernel");
+    Ok(Kernel { image, modules })
+}
+
+/// Makes the RAM disk.
+pub(crate) fn ram_disk(place: &Path, kernel: &Kernel) -> Result<PathBuf> {
+    let tree = place.join("ram-disk");
+    again(&tree)?;
+    for name in ["bin", "proc", "dev", "disk", "modules"] {
+        make(&tree.join(name))?;
+    }
+    copy(Path::new(BUSYBOX.file), &tree.join("bin/busybox"))?;
+    copy(&sources().join("init"), &tree.join("init"))?;
+    for name in MODULES {
+        let file = format!("{name}.ko");
+        let found = find(&kernel.modules, &file).with_context(|| format!("no module {name}"))?;
+        copy(&found, &tree.join("modules").join(file))?;
+    }
+    let image = place.join("ram-disk.img");
+    let names = said(Command::new("find").arg(".").current_dir(&tree))?;
+    let list = place.join("ram-disk.list");
+    fs::write(&list, names).context("list the RAM disk")?;
+    let input = fs::File::open(&list).context("read the list")?;
+    let output = fs::File::create(&image).context("make the RAM disk")?;
+    let mut archive = Command::new(BUSYBOX.file);
+    archive
+        .args(["cpio", "-o", "-H", "newc"])
+        .current_dir(&tree);
+    run(archive.stdin(input).stdout(output).stderr(Stdio::null()))?;
+    Ok(image)
+}
+
+/// Makes the disk: busybox, the two programs with the libraries they need, a small root.
+pub(crate) fn disk(place: &Path, programs: &Path) -> Result<PathBuf> {
+    let tree = place.join("disk");
+    again(&tree)?;
+    for name in [
+        "bin", "sbin", "proc", "dev", "sys", "run", "tmp", "etc", "var/lib", "var/log",
+    ] {
+        make(&tree.join(name))?;
+    }
+    copy(Path::new(BUSYBOX.file), &tree.join("bin/busybox"))?;
+    copy(&sources().join("checks"), &tree.join("sbin/checks"))?;
+    for name in ["reconciler", "reconciler-shim"] {
+        copy(&programs.join(name), &tree.join("bin").join(name))?;
+    }
+    let needed = said(Command::new("ldd").arg(programs.join("reconciler")))?;
+    for word in needed
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
+        let inside = tree.join(word.trim_start_matches('/'));
+        make(inside.parent().context("a library has a folder")?)?;
+        copy(Path::new(word), &inside)?;
+    }
+    let root = tree.join("srv/rootfs");
+    for name in ["bin", "dev", "proc", "sys", "etc", "tmp"] {
+        make(&root.join(name))?;
+    }
+    copy(Path::new(BUSYBOX.file), &root.join("bin/busybox"))?;
+    for name in APPLETS {
+        symlink("busybox", root.join("bin").join(name)).context("link an applet")?;
+    }
+    let image = place.join("disk.img");
+    let file = fs::File::create(&image).context("make the disk")?;
+    file.set_len(DISK_BYTES).context("size the disk")?;
+    run(Command::new(E2FSPROGS.file)
+        .args(["-q", "-F", "-d"])
+        .arg(&tree)
+        .arg(&image))?;
+    Ok(image)
+}
+
+/// Copies a file with its holes.
+pub(crate) fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("cp").arg("--sparse=always").arg(from).arg(to))
+}
+
+fn again(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory).with_context(|| format!("clear {}", directory.display()))?;
+    }
+    make(directory)
+}
+
+fn make(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("copy {}", from.display()))?;
+    Ok(())
+}
+
+fn find(directory: &Path, name: &str) -> Option<PathBuf> {
+    fs::read_dir(directory).ok()?.flatten().find_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            find(&path, name)
+        } else {
+            (path.file_name()? == name).then_some(path)
+        }
+    })
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("run {command:?}"))?;
+    ensure!(status.success(), "{command:?} failed");
+    Ok(())
+}
+
+fn said(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?} failed");
+    String::from_utf8(output.stdout).context("it said something that is no text")
+}
