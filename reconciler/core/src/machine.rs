@@ -40,6 +40,7 @@ mod config;
 mod host;
 mod report;
 mod round;
+mod shun;
 mod slot;
 mod tell;
 mod tries;
@@ -70,6 +71,8 @@ struct Desk {
     next_incarnation: Incarnation,
     /// Keys in a round.
     in_hand: usize,
+    /// The one key that is dealt with now; none while an input is about several.
+    at: Option<Key>,
     /// Keys of which nothing is left, to be dropped.
     forgotten: Vec<Key>,
     /// Keys dropped since the look at the host that is under way was asked for: it may still
@@ -121,6 +124,7 @@ impl Machine {
             last_ticket: Ticket(0),
             next_incarnation: config.next_incarnation.max(highest.unwrap_or_default()),
             in_hand: 0,
+            at: None,
             forgotten: Vec::new(),
             dropped: BTreeSet::new(),
             boot: Boot {
@@ -154,6 +158,7 @@ impl Machine {
                 let Some(key) = self.desk.tickets.remove(&ticket).flatten() else {
                     return;
                 };
+                self.desk.at = Some(key.clone());
                 if let Some(slot) = self.slots.get_mut(&key) {
                     slot.last_ticket = self.desk.last_ticket;
                     self.desk.executed(&key, slot, ticket, result);
@@ -163,6 +168,7 @@ impl Machine {
                 let Some(key) = self.desk.tickets.remove(&ticket).flatten() else {
                     return;
                 };
+                self.desk.at = Some(key.clone());
                 if let Some(slot) = self.slots.get_mut(&key) {
                     slot.last_ticket = self.desk.last_ticket;
                     self.desk.appended(&key, slot, ticket, result);
@@ -173,6 +179,7 @@ impl Machine {
                 process,
                 delay,
             } => {
+                self.desk.at = Some(key.clone());
                 if let Some(slot) = self.slots.get_mut(&key) {
                     self.desk.retry_at(&key, slot, process.as_ref(), delay);
                 }
@@ -180,6 +187,7 @@ impl Machine {
             Input::Tick => {}
         }
         self.pump();
+        self.desk.at = None;
     }
 
     /// Returns the next effect, if there is any.
@@ -332,6 +340,7 @@ impl Machine {
     fn observed_by(&mut self, ticket: Ticket, observed: Observed) {
         match self.desk.tickets.remove(&ticket) {
             Some(Some(key)) => {
+                self.desk.at = Some(key.clone());
                 if let Some(slot) = self.slots.get_mut(&key) {
                     slot.last_ticket = self.desk.last_ticket;
                     self.desk.observed(&key, slot, ticket, observed);
@@ -370,6 +379,7 @@ impl Machine {
             let Some(slot) = self.slots.get_mut(&key) else {
                 continue;
             };
+            self.desk.at = Some(key.clone());
             self.desk.begin(&key, slot, cause);
         }
         self.drop_forgotten();

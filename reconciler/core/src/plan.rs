@@ -153,6 +153,10 @@ pub struct StepKey {
     pub subject: String,
 }
 
+/// A name at which planning breaks, to show what that costs.
+#[cfg(test)]
+pub(crate) const POISON: &str = "poison";
+
 /// Returns what to do to one key.
 ///
 /// *Law:* same arguments, same plan, byte for byte; a container that is as it shall be gives
@@ -166,6 +170,8 @@ pub fn plan(
     complete: bool,
     policy: &PlanPolicy,
 ) -> Plan {
+    #[cfg(test)]
+    assert!(key.as_str() != POISON, "planted");
     let subject = |desired| Subject {
         key,
         desired,

@@ -138,8 +138,8 @@ impl<D: Durable> Pump<D> {
     /// Pumps until told to stop.
     ///
     /// # Errors
-    /// When the core panicked: it may no longer be believed, and the caller starts anew from
-    /// the store and the host.
+    /// When the core panicked and not at one key, which alone would pay: it may no longer be
+    /// believed, and the caller starts anew from the store and the host.
     pub(crate) async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Message>,
@@ -172,9 +172,21 @@ impl<D: Durable> Pump<D> {
                 }
                 self.drain();
             }));
-            turn.map_err(|panic| PumpError(panic_text(&*panic)))?;
+            if let Err(panic) = turn {
+                self.go_on_without(&panic_text(&*panic))?;
+            }
         }
         self.let_steps_end(drain).await;
+        Ok(())
+    }
+
+    /// Goes on after a panic of the core, without the key that it came from.
+    fn go_on_without(&mut self, why: &str) -> Result<(), PumpError> {
+        let shunned = catch_unwind(AssertUnwindSafe(|| self.machine.shun(why, clock::now())));
+        let Ok(Some(key)) = shunned else {
+            return Err(PumpError(why.to_owned()));
+        };
+        tracing::error!(%key, err = why, "BUG: the core broke at a container");
         Ok(())
     }
 

@@ -54,6 +54,11 @@ impl Desk {
             slot.again = Some(cause);
             return;
         }
+        if let Some(until) = slot.tries.shunned_until_ms
+            && until > self.now.boot_ms
+        {
+            return self.queue.push(key, until, Cause::Retry);
+        }
         self.in_hand += 1;
         slot.again = None;
         self.release_due(slot);

@@ -113,6 +113,8 @@ pub(super) struct Tries {
     pub(super) unrecorded: bool,
     /// No new life until then: what failed for the last one only a person can mend.
     pub(super) terminal_until_ms: Option<u64>,
+    /// The core itself broke at this key: nothing is begun until then.
+    pub(super) shunned_until_ms: Option<u64>,
     pub(super) last_error: Option<Failure>,
     pub(super) respawns: Respawns,
     pub(super) repeats: Repeats,
