@@ -15,7 +15,10 @@ use crate::caps;
 use crate::cgroup::devices;
 use crate::cgroup::layout::{Kind, Layout};
 use crate::error::words;
+use crate::places::Places;
 use crate::sys::{probe, seccomp};
+
+mod room;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +69,7 @@ fn tried<T>(name: &str, outcome: io::Result<T>, otherwise: CheckResult, remedy: 
 }
 
 /// Asks everything.
-pub(crate) fn checks(layout: &Layout, state_dir: &Path) -> Vec<Check> {
+pub(crate) fn checks(layout: &Layout, state_dir: &Path, places: &Places) -> Vec<Check> {
     let mut found = cgroups(layout);
     found.push(outlive(layout));
     found.push(tried(
@@ -106,6 +109,7 @@ pub(crate) fn checks(layout: &Layout, state_dir: &Path) -> Vec<Check> {
     found.push(filters());
     found.push(resource());
     found.push(inotify());
+    found.extend(room::rooms(places));
     found
 }
 

@@ -155,7 +155,7 @@ impl LinuxHost {
 
     /// Asks the host what it can do.
     pub fn doctor(&self) -> Vec<Check> {
-        doctor::checks(&self.layout, &self.options.state_dir)
+        doctor::checks(&self.layout, &self.options.state_dir, &self.places)
     }
 
     /// Returns the directory of a key's log files.

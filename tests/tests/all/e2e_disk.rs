@@ -63,6 +63,10 @@ fn a_full_disk_loses_no_exit_and_passes_by_itself() {
             Err(status.to_string())
         }
     });
+    let doctor = String::from_utf8_lossy(&world.cli(&["doctor"]).stdout).into_owned();
+    let rows = doctor.lines().filter(|line| line.contains("room in "));
+    let full = rows.filter(|line| line.starts_with("missing"));
+    assert_eq!(full.count(), 2, "{doctor}");
     fill(&world.path("state"));
     world.write("worker.yaml", &WORKER.replace("64Mi", "48Mi"));
     eventually("the full store to be told", SOON, || {

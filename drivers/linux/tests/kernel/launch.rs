@@ -266,4 +266,8 @@ fn doctor_answers_every_question() {
     ] {
         assert!(checks.iter().any(|check| check.name == name), "{name}");
     }
+    let rooms = checks
+        .iter()
+        .filter(|check| check.name.starts_with("room in "));
+    assert_eq!(rooms.count(), 3, "state, runtime and logs");
 }
