@@ -142,16 +142,25 @@ fn foreign_things_with_similar_names_stay() {
 
 #[test]
 fn a_process_that_only_calls_itself_a_shim_is_none() {
+    use std::io::BufRead as _;
     use std::os::unix::process::CommandExt as _;
     let world = World::new();
-    let mut child = std::process::Command::new("/bin/busybox")
+    // A shell takes its first argument for a script: a name that is also the instance's.
+    let script = world.path(world.instance.as_str());
+    std::fs::write(script, "echo up; read line").unwrap();
+    let mut child = std::process::Command::new("/bin/sh")
         .arg0("reconciler-shim")
         .args([world.instance.as_str(), "fake.1", "/nowhere", "launch"])
+        .current_dir(world.dir.path())
         .env_clear()
         .stdin(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
+    let mut line = String::new();
+    let mut said = std::io::BufReader::new(child.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "up\n", "it lives and bears the name");
     let observed = world.observe();
     child.wait().unwrap();
     assert!(observed.containers.is_empty());
