@@ -1,4 +1,4 @@
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -40,6 +40,8 @@ pub struct Life {
     pub init: Fact<Init>,
     /// Mounts in the container's mount namespace, by path; only with a live init.
     pub mounts: Fact<BTreeMap<String, MountObserved>>,
+    /// Paths that were to be hidden or read-only and stand open; only with a live init.
+    pub exposed: Fact<BTreeSet<String>>,
     /// Whether the loopback link in its network namespace is up; only with a live init of
     /// its own network namespace.
     pub loopback_up: Fact<bool>,

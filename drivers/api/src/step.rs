@@ -100,6 +100,13 @@ pub enum Action {
         /// The container it belongs to.
         desired: Arc<Desired>,
     },
+    /// Hides a path again, or makes it read-only again.
+    CoverPath {
+        /// Path inside the root.
+        path: String,
+        /// The container it belongs to.
+        desired: Arc<Desired>,
+    },
     /// Kills whatever lives in the cgroup, and the init.
     KillLife,
     /// Ends the supervisor; its records stay in the runtime directory.
@@ -132,6 +139,7 @@ impl Action {
             Self::SetLimits(_) => "SetLimits",
             Self::RejoinCgroup(_) => "RejoinCgroup",
             Self::RestoreMount { .. } => "RestoreMount",
+            Self::CoverPath { .. } => "CoverPath",
             Self::KillLife => "KillLife",
             Self::EndShim => "EndShim",
             Self::RemoveCgroup => "RemoveCgroup",

@@ -143,6 +143,7 @@ impl Act<'_> {
             Action::SetLimits(limits) => self.set_limits(limits),
             Action::RejoinCgroup(limits) => self.rejoin_cgroup(limits),
             Action::RestoreMount { path, desired } => self.restore_mount(path, desired),
+            Action::CoverPath { path, desired } => self.cover_path(path, desired),
             Action::KillLife => self.kill_life(),
             Action::KillShim => self.kill_shim(),
             Action::EndShim => self.end_shim(),

@@ -9,6 +9,7 @@ mod caps;
 mod cgroup;
 mod clients;
 mod clock;
+mod covers;
 mod doctor;
 mod error;
 mod execute;

@@ -22,7 +22,7 @@ use crate::clock::boot_ms;
 use crate::error::gap;
 use crate::host::LinuxHost;
 use crate::places::list_marks;
-use crate::{bundle, mounts, process, rootdirs, text};
+use crate::{bundle, covers, mounts, process, rootdirs, text};
 
 use peek::{Peek, peek};
 use report::{observe_files, observe_processes};
@@ -145,6 +145,7 @@ fn too_late(mark: &Mark) -> Option<Life> {
         shim: unknown(mark),
         init: unknown(mark),
         mounts: unknown(mark),
+        exposed: unknown(mark),
         loopback_up: unknown(mark),
         processes: unknown(mark),
         files: unknown(mark),
@@ -178,6 +179,13 @@ fn observe_life(
         (Fact::Unknown(gap), _) => Fact::Unknown(gap.clone()),
         _ => Fact::Absent,
     };
+    let exposed = match (&init, launch, &mount_table) {
+        (Fact::Known((id, _)), Some(launch), Fact::Known(mounts)) => {
+            covers::exposed(launch, *id, mounts, &leaf)
+        }
+        (_, _, Fact::Unknown(gap)) => Fact::Unknown(gap.clone()),
+        _ => Fact::Absent,
+    };
     let init = finish_init(init, is_in_cgroup, &mount_table);
     let life = Life {
         bundle: peek.record.fact(&directory, mark, &host.boot_id),
@@ -196,6 +204,7 @@ fn observe_life(
             },
         }),
         mounts: mount_table,
+        exposed,
         loopback_up,
         processes: observe_processes(&peek, &directory, &leaf),
         files: observe_files(&peek, &leaf),

@@ -153,7 +153,7 @@ pub struct Mount {
     #[prost(bool, tag = "2")]
     pub read_only: bool,
     /// What it is.
-    #[prost(oneof = "MountSource", tags = "3, 4")]
+    #[prost(oneof = "MountSource", tags = "3, 4, 5")]
     pub source: Option<MountSource>,
 }
 
@@ -166,6 +166,30 @@ pub enum MountSource {
     /// Memory.
     #[prost(message, tag = "4")]
     Tmpfs(Tmpfs),
+    /// The path itself, covered again; never part of a launch.
+    #[prost(message, tag = "5")]
+    Cover(Cover),
+}
+
+/// What is laid over a path that stands open.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Cover {
+    /// Hidden; else read-only.
+    #[prost(bool, tag = "1")]
+    pub hide: bool,
+}
+
+impl Launch {
+    /// Returns whether a path of [`Self::masked_paths`] or [`Self::read_only_paths`] is
+    /// covered: for a privileged container the kernel's own file systems stay as they are.
+    #[must_use]
+    pub fn is_covered(&self, path: &str) -> bool {
+        let is_below = |top: &str| {
+            path.strip_prefix(top)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        !(self.privileged && (is_below("/proc") || is_below("/sys")))
+    }
 }
 
 /// A host directory or file.

@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 use prost::Message;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use rustix::thread::{Gid, Uid};
-use shim_proto::launch::Launch;
+use shim_proto::launch::{Cover, Launch, Mount, MountSource};
 
 #[path = "../src"]
 mod shim {
@@ -80,6 +80,16 @@ fn serve(launch: &Launch, container: &Container, fds: usize) {
         };
         let done = match verb {
             "mount" => root::restore_mount(launch, &launch.mounts[number()], init, userns),
+            "cover" => {
+                let (how, path) = rest.split_once(' ').unwrap();
+                let hide = how == "hide";
+                let mount = Mount {
+                    path: path.to_owned(),
+                    read_only: true,
+                    source: Some(MountSource::Cover(Cover { hide })),
+                };
+                root::restore_mount(launch, &mount, init, userns)
+            }
             "write" => root::write_file(place().as_fd(), &launch.files[number()], &inside),
             "user" => root::lookup_user(place().as_fd(), rest).map(|ids| say(&format!("{ids:?}"))),
             "errand" => {

@@ -123,7 +123,8 @@ fn may(step: &Step, said: &ContainerObserved, complete: bool) -> Result<(), Stri
         | Action::RaiseLoopback
         | Action::SignalProcess { .. }
         | Action::SetLimits(_)
-        | Action::RestoreMount { .. } => Ok(()),
+        | Action::RestoreMount { .. }
+        | Action::CoverPath { .. } => Ok(()),
     }
 }
 
@@ -263,6 +264,7 @@ fn life_matches(world: &World, life: &SimLife, wanted: &Desired) -> Result<(), S
     let mounts = wanted.container.mounts.iter();
     let shall = mounts.map(|mount| (mount.path.clone(), mounted(&mount.source, mount.read_only)));
     same("mounts", &life.mounts, &shall.collect())?;
+    same("exposed paths", &life.exposed, &BTreeSet::new())?;
     if wanted.container.network == Network::None {
         same("loopback", life.loopback_up, true)?;
     }

@@ -120,6 +120,11 @@ impl World {
                 Ok(outcome)
             }
             Action::RestoreMount { path, desired } => self.restore_mount(id, path, desired),
+            Action::CoverPath { path, .. } => {
+                self.standing(id)?;
+                self.life(id.0, id.1).exposed.remove(path);
+                Ok(Outcome::Done)
+            }
             Action::KillLife => Ok(self.kill_life(id, half)),
             Action::EndShim => {
                 self.life(id.0, id.1).shim = None;

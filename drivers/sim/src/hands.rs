@@ -24,6 +24,8 @@ pub enum Hand {
     MountLost,
     /// Somebody remounts something.
     MountMode,
+    /// Somebody unmounts what covers a path.
+    PathExposed,
     /// Somebody removes a cgroup, moving what is in it away.
     CgroupGone,
     /// Somebody removes it in one hierarchy.
@@ -38,7 +40,7 @@ pub enum Hand {
 
 impl Hand {
     /// Every one but the reboot, which is no matter of one container.
-    pub const SMALL: [Self; 12] = [
+    pub const SMALL: [Self; 13] = [
         Self::ProcessDies,
         Self::ShimDies,
         Self::ShimHangs,
@@ -47,6 +49,7 @@ impl Hand {
         Self::Limits,
         Self::MountLost,
         Self::MountMode,
+        Self::PathExposed,
         Self::CgroupGone,
         Self::CgroupPartial,
         Self::InitMoved,
@@ -127,6 +130,18 @@ impl World {
                 };
                 mount.get_mut().read_only ^= true;
                 true
+            }
+            Hand::PathExposed => {
+                let Some(init) = life.init.as_ref().filter(|init| init.ready) else {
+                    return false;
+                };
+                let security = &init.container.security;
+                let mut covered = security
+                    .masked_paths
+                    .iter()
+                    .chain(&security.read_only_paths);
+                let path = covered.nth(pick % 3).cloned();
+                path.is_some_and(|path| life.exposed.insert(path))
             }
             Hand::CgroupGone => {
                 if let Some(init) = &mut life.init {

@@ -121,6 +121,7 @@ fn say(
         shim: draw.fact(&of("shim"), life.shim.clone()),
         init: draw.fact(&of("init"), init),
         mounts: draw.fact(&of("mounts"), ready.map(|_| life.mounts.clone())),
+        exposed: draw.fact(&of("exposed"), ready.map(|_| life.exposed.clone())),
         loopback_up: draw.fact(&of("loopback"), own_net.map(|_| life.loopback_up)),
         processes,
         files,

@@ -73,6 +73,8 @@ pub struct SimLife {
     pub strays: bool,
     /// The mount table.
     pub mounts: BTreeMap<String, MountObserved>,
+    /// Covered paths that stand open.
+    pub exposed: BTreeSet<String>,
     /// The loopback link.
     pub loopback_up: bool,
     /// Processes ever started and not forgotten.
@@ -327,6 +329,7 @@ impl SimLife {
     pub(crate) fn end_init(&mut self, now_ms: u64) {
         self.init = None;
         self.mounts.clear();
+        self.exposed.clear();
         self.loopback_up = false;
         for process in self.processes.values_mut() {
             process.end(ExitStatus::Signal(9), now_ms);

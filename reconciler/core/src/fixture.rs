@@ -136,6 +136,7 @@ pub(crate) fn settled(desired: &Desired) -> Life {
             in_cgroup: true,
         }),
         mounts: Fact::Known(mounts.collect()),
+        exposed: Fact::Known(BTreeSet::new()),
         loopback_up: if own_net {
             Fact::Known(true)
         } else {

@@ -67,6 +67,7 @@ pub(crate) fn gate(planned: &Planned) -> Gate {
         | Action::RemoveBundle => Gate::Life,
         Action::RejoinCgroup(_)
         | Action::RestoreMount { .. }
+        | Action::CoverPath { .. }
         | Action::RaiseLoopback
         | Action::WriteFiles(_) => Gate::Starts,
         Action::SetLimits(_)
@@ -103,7 +104,8 @@ pub fn is_destructive(action: &Action) -> bool {
         | Action::SignalProcess { .. }
         | Action::SetLimits(_)
         | Action::RejoinCgroup(_)
-        | Action::RestoreMount { .. } => false,
+        | Action::RestoreMount { .. }
+        | Action::CoverPath { .. } => false,
     }
 }
 

@@ -343,7 +343,7 @@ impl StepKey {
             | Action::StopProcess { name, .. }
             | Action::SignalProcess { name, .. }
             | Action::ForgetProcess(name) => name.as_str(),
-            Action::RestoreMount { path, .. } => path,
+            Action::RestoreMount { path, .. } | Action::CoverPath { path, .. } => path,
             _ => "",
         };
         Self {

@@ -213,7 +213,7 @@ fn a_lost_mount_is_made_again_without_a_restart() {
 }
 
 #[test]
-fn a_mount_made_writable_is_read_only_again_and_what_lies_on_one_is_left() {
+fn what_was_done_to_a_mount_or_a_covered_path_is_undone_and_what_lies_on_one_is_left() {
     let (world, status, count) = running(
         "  mounts: [{path: /scratch, tmpfs: 1Mi}, {path: /conf, volume: conf, readOnly: true}]\n",
     );
@@ -257,6 +257,15 @@ fn a_mount_made_writable_is_read_only_again_and_what_lies_on_one_is_left() {
     assert_eq!(lines("/scratch").len(), 2, "it is not ours to unmount");
     inside(init, "-m", &["/bin/busybox", "umount", "/scratch"]);
     assert_eq!(lines("/scratch").len(), 1);
+    for path in ["/proc/interrupts", "/proc/sys"] {
+        assert_eq!(lines(path).len(), 1, "{path} is covered");
+        inside(init, "-m", &["/bin/busybox", "umount", path]);
+        until(&format!("{path} to be covered"), TOLD, || {
+            lines(path).len() == 1
+        });
+    }
+    expect_event(&world, "PathCovered");
+    world.wait_phase("worker", "Running");
     assert_eq!(world.pid("worker", "count"), count);
     world.finish();
 }

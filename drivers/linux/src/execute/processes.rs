@@ -1,6 +1,7 @@
 //! Steps about processes, files and mounts inside a container: all by its shim.
 
 use driver_api::{Expect, Outcome, StepError};
+use shim_proto::launch::{Cover, Mount, MountSource};
 use shim_proto::message::{Ask, FRAME_BYTES_MAX, Forget, ProcessReport, Report, Signal, Stop};
 use specs::desired::{Desired, File, UserNamespace};
 use specs::id::{Digest, ProcessName};
@@ -171,6 +172,25 @@ impl Act<'_> {
         let is_mapped = matches!(security.user_namespace, UserNamespace::Own(_));
         let mount = launch::mount(&self.host.places, wanted, is_mapped)?;
         self.order(Ask::Mount(mount))?;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn cover_path(&self, path: &str, desired: &Desired) -> Result<Outcome, StepError> {
+        self.report()?;
+        let security = &desired.container.security;
+        let is_among = |paths: &[String]| paths.iter().any(|one| one == path);
+        let hide = is_among(&security.masked_paths);
+        if !hide && !is_among(&security.read_only_paths) {
+            return Err(StepError::Stale(format!(
+                "{} covers nothing at {path}",
+                self.leaf
+            )));
+        }
+        self.order(Ask::Mount(Mount {
+            path: path.to_owned(),
+            read_only: true,
+            source: Some(MountSource::Cover(Cover { hide })),
+        }))?;
         Ok(Outcome::Done)
     }
 }

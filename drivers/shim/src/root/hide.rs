@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, OFlags, StatVfsMountFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use shim_proto::launch::Launch;
 
@@ -30,7 +30,7 @@ pub(super) fn cover(
     for path in launch
         .read_only_paths
         .iter()
-        .filter(|path| is_covered(path, launch))
+        .filter(|path| launch.is_covered(path))
     {
         read_only(root, path)?;
     }
@@ -39,7 +39,7 @@ pub(super) fn cover(
     for path in launch
         .masked_paths
         .iter()
-        .filter(|path| is_covered(path, launch))
+        .filter(|path| launch.is_covered(path))
     {
         let what = format!("cannot hide {path}");
         let Some(place) = find(root, path, &what)? else {
@@ -63,14 +63,44 @@ pub(super) fn cover(
     Ok(())
 }
 
-/// For a privileged container the kernel's own file systems stay as they are.
-fn is_covered(path: &str, launch: &Launch) -> bool {
-    let is_below = |top: &str| {
-        path.strip_prefix(top)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Covers one path of a running container again. What is covered, and what the root does not
+/// have, is passed over.
+///
+/// # Errors
+///
+/// As [`cover`].
+pub(super) fn cover_again(
+    root: BorrowedFd<'_>,
+    path: &str,
+    hide: bool,
+    null: BorrowedFd<'_>,
+) -> Result<(), Failure> {
+    let what = format!("cannot cover {path} again");
+    let Some(place) = find(root, path, &what)? else {
+        return Ok(());
     };
-    let of_kernel = is_below("/proc") || is_below("/sys");
-    !(launch.privileged && of_kernel)
+    if is_covered(place.as_fd(), hide, &what)? {
+        return Ok(());
+    }
+    if !hide {
+        return read_only(root, path);
+    }
+    let mount = match Footing::of(place.as_fd(), &what)? {
+        Footing::File => null
+            .try_clone_to_owned()
+            .map_err(|error| Failure::retry(&what, error.to_string()))?,
+        Footing::Directory => empty()?,
+    };
+    attach(mount.as_fd(), place.as_fd()).or_fail(|| what)
+}
+
+/// Says whether a place is read-only and, to be hidden, the top of a mount.
+fn is_covered(place: BorrowedFd<'_>, hide: bool, what: &str) -> Result<bool, Failure> {
+    let fail = || what.to_owned();
+    let flags = rustix::fs::fstatvfs(place).or_fail(fail)?.f_flag;
+    let found = statx(place, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).or_fail(fail)?;
+    let is_top = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    Ok(flags.contains(StatVfsMountFlags::RDONLY) && (is_top || !hide))
 }
 
 /// An empty directory that nothing can be put into.

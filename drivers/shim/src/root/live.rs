@@ -18,9 +18,9 @@ use shim_proto::message::{self, Done, Reply};
 
 use super::acting::Acting;
 use super::failure::{Failure, OrFail};
-use super::object::{Ids, Object, READ_ONLY, attach, cloned, object};
+use super::object::{Ids, Object, READ_ONLY, attach, cloned, null, object};
 use super::resolve::{Making, device, mount_point, open_in_root};
-use super::{check_mount, files};
+use super::{check_mount, files, hide};
 use crate::sys::errand::{ANSWER_BYTES_MAX, Errand, run};
 use crate::sys::mount::{Change, change_mount};
 
@@ -41,6 +41,9 @@ pub(crate) fn restore_mount(
     init_pidfd: BorrowedFd<'_>,
     userns: Option<BorrowedFd<'_>>,
 ) -> Result<(), Failure> {
+    if let Some(MountSource::Cover(cover)) = &mount.source {
+        return cover_again(&mount.path, cover.hide, init_pidfd);
+    }
     check_mount(mount)?;
     let ids = Ids {
         range: launch.user_namespace,
@@ -60,6 +63,16 @@ pub(crate) fn restore_mount(
         let place = mount_point(root.as_fd(), &mount.path, object.footing, making, &what)?;
         drop(acting);
         attach(object.mount.as_fd(), place.as_fd()).or_fail(|| what)
+    })
+}
+
+fn cover_again(path: &str, hide: bool, init_pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
+    // Taken here, where the path means the host's.
+    let null = null()?;
+    errand("cannot cover a path again", || {
+        let what = format!("cannot cover {path} again");
+        let root = join(init_pidfd, ThreadNameSpaceType::MOUNT, &what)?;
+        hide::cover_again(root.as_fd(), path, hide, null.as_fd())
     })
 }
 
@@ -92,7 +105,7 @@ fn is_there(root: BorrowedFd<'_>, mount: &Mount, object: &Object) -> Result<bool
             let kind = |place: BorrowedFd<'_>| rustix::fs::fstatfs(place).or_fail(what);
             kind(place.as_fd())?.f_type == kind(object.mount.as_fd())?.f_type
         }
-        None => false,
+        Some(MountSource::Cover(_)) | None => false,
     })
 }
 

@@ -126,7 +126,8 @@ pub(super) fn object(mount: &Mount, ids: Ids<'_>) -> Result<Object, Failure> {
                 footing: Footing::Directory,
             })
         }
-        None => Err(Failure::terminal(what, "it has no source")),
+        // Of a running container only: there is nothing to be covered before.
+        Some(MountSource::Cover(_)) | None => Err(Failure::terminal(what, "it has no source")),
     }
 }
 

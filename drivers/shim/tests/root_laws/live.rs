@@ -81,6 +81,48 @@ fn mounts_taken_away_come_back_as_they_were() {
 }
 
 #[test]
+fn paths_that_were_uncovered_are_covered_again() {
+    every_way(|way| {
+        let host = Host::new();
+        let image = host.image();
+        fs::write(image.join("secret"), "secret").unwrap();
+        fs::create_dir(image.join("hidden")).unwrap();
+        fs::write(image.join("hidden/in"), "in").unwrap();
+        fs::create_dir(image.join("sealed")).unwrap();
+        let mut launch = host.launch(way);
+        launch.masked_paths = ["/secret", "/hidden", "/absent"]
+            .map(str::to_owned)
+            .to_vec();
+        launch.read_only_paths = ["/sealed", "/proc/sys"].map(str::to_owned).to_vec();
+        let mut container = host.run(&launch);
+        let whole = container.mounts();
+        let covers = [
+            ("/secret", "hide"),
+            ("/hidden", "hide"),
+            ("/sealed", "seal"),
+            ("/proc/sys", "seal"),
+        ];
+        for (path, how) in covers {
+            let again = format!("cover {how} {path}");
+            // Once where it stands, and once where it was taken away: the same in the end.
+            assert_eq!(container.ask(&again), "ok");
+            assert_eq!(container.mounts(), whole, "{path} is covered already");
+            if !unmount(&container, way, path) {
+                continue;
+            }
+            assert_ne!(container.mounts(), whole);
+            assert_eq!(container.ask(&again), "ok");
+            let (mut now, mut then) = (container.mounts(), whole.clone());
+            now.sort();
+            then.sort();
+            assert_eq!(now, then, "{way:?}: {path}");
+        }
+        assert_eq!(container.ask("cover hide /absent"), "ok");
+        assert_eq!(container.mounts().len(), whole.len());
+    });
+}
+
+#[test]
 fn making_a_mount_again_that_is_there_changes_nothing() {
     every_way(|way| {
         let host = Host::new();

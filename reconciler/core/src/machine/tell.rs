@@ -174,6 +174,7 @@ impl Desk {
             (Action::SetLimits(_), Class::Live) => event(key, slot, "LimitsChanged", why),
             (Action::SetLimits(_), _) => warning(key, slot, "LimitsRepaired", why),
             (Action::RestoreMount { .. }, _) => warning(key, slot, "MountRestored", why),
+            (Action::CoverPath { .. }, _) => warning(key, slot, "PathCovered", why),
             (Action::RejoinCgroup(_), _) => warning(key, slot, "CgroupRejoined", why),
             (Action::KillShim, _) => warning(key, slot, "ShimKilled", why),
             (Action::AdoptInit, _) => warning(key, slot, "ShimReplaced", why),

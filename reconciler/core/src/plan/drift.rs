@@ -75,6 +75,8 @@ pub enum Drift {
         /// The wanted flag.
         read_only: bool,
     },
+    /// A path that was hidden or read-only stands open.
+    Exposed(String),
     /// The loopback link is down.
     LoopbackDown,
     /// Files differ from what they shall hold.

@@ -195,6 +195,21 @@ impl Keep<'_> {
                 }
             }
         }
+        match &self.life.exposed {
+            Fact::Unknown(gap) => self.plan.blocked.push(Blocked::unknown(gap)),
+            Fact::Absent => {}
+            Fact::Known(exposed) => {
+                for path in exposed {
+                    let drift = Drift::Exposed(path.clone());
+                    let action = Action::CoverPath {
+                        path: path.clone(),
+                        desired: self.desired.clone(),
+                    };
+                    let step = self.step(action, Reason::new(Class::Repair, drift));
+                    parts.places.steps.push(step);
+                }
+            }
+        }
         if self.desired.container.network == Network::None {
             match &self.life.loopback_up {
                 Fact::Known(false) => {

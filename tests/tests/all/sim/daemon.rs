@@ -219,7 +219,8 @@ impl Daemon {
             | Action::StartShim(desired)
             | Action::WriteFiles(desired)
             | Action::StartProcess { desired, .. }
-            | Action::RestoreMount { desired, .. } => Some(desired.generation),
+            | Action::RestoreMount { desired, .. }
+            | Action::CoverPath { desired, .. } => Some(desired.generation),
             _ => None,
         };
         let newest = head.as_ref().map(|head| head.generation);

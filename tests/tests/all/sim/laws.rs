@@ -225,11 +225,12 @@ fn a_repair_is_told_once_and_names_what_was_changed() {
 
 #[test]
 fn each_loss_is_told_with_its_own_word() {
-    let expected: [(Hand, &[&str]); 7] = [
+    let expected: [(Hand, &[&str]); 8] = [
         (Hand::ShimDies, &["ShimReplaced"]),
         (Hand::ShimHangs, &["ShimKilled", "ShimReplaced"]),
         (Hand::CgroupGone, &["CgroupRejoined"]),
         (Hand::MountLost, &["MountRestored"]),
+        (Hand::PathExposed, &["PathCovered"]),
         (Hand::LoopbackDown, &["LoopbackRaised"]),
         (
             Hand::ProcessDies,

@@ -225,6 +225,7 @@ fn with_gaps(rng: &mut Rng, observed: &ContainerObserved, ratio: Ratio) -> Conta
         hide(rng, ratio, &mut life.shim);
         hide(rng, ratio, &mut life.init);
         hide(rng, ratio, &mut life.mounts);
+        hide(rng, ratio, &mut life.exposed);
         hide(rng, ratio, &mut life.loopback_up);
         hide(rng, ratio, &mut life.processes);
         hide(rng, ratio, &mut life.files);

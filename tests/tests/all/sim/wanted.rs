@@ -113,8 +113,8 @@ pub(crate) fn plain(key: &Key, generation: u64) -> Desired {
                 privileged: false,
                 devices: Vec::new(),
                 sysctls: BTreeMap::new(),
-                read_only_paths: Vec::new(),
-                masked_paths: Vec::new(),
+                read_only_paths: vec!["/proc/sys".into()],
+                masked_paths: vec!["/proc/keys".into(), "/sys/firmware".into()],
             },
         },
         limits: Limits {
