@@ -11,6 +11,7 @@ mod meanings;
 mod noop;
 mod policy;
 mod prefixes;
+mod rules;
 mod schema;
 mod sets;
 mod totality;
