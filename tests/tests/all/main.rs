@@ -20,3 +20,4 @@ mod e2e_security;
 mod e2e_source;
 mod sim;
 mod tidy;
+mod tidy_fields;
