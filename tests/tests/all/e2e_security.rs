@@ -250,3 +250,89 @@ fn state_and_sockets_are_closed_to_others() {
     assert_eq!(mode(world.socket()) & 0o007, 0);
     world.finish();
 }
+
+/// Soft and hard limit as the spec says them, and as `/proc/PID/limits` does.
+const RLIMITS: [(&str, &str, &str, &str, &str); 14] = [
+    (
+        "as",
+        "800Mi:900Mi",
+        "address space",
+        "838860800",
+        "943718400",
+    ),
+    ("core", "1Mi:2Mi", "core file size", "1048576", "2097152"),
+    ("cpu", "100s:200s", "cpu time", "100", "200"),
+    ("data", "500Mi:600Mi", "data size", "524288000", "629145600"),
+    ("fsize", "10Mi:20Mi", "file size", "10485760", "20971520"),
+    ("locks", "10:20", "file locks", "10", "20"),
+    ("memlock", "1Mi:2Mi", "locked memory", "1048576", "2097152"),
+    (
+        "msgqueue",
+        "100Ki:200Ki",
+        "msgqueue size",
+        "102400",
+        "204800",
+    ),
+    ("nofile", "100:200", "open files", "100", "200"),
+    ("nproc", "50:60", "processes", "50", "60"),
+    (
+        "rss",
+        "100Mi:200Mi",
+        "resident set",
+        "104857600",
+        "209715200",
+    ),
+    ("rttime", "1s:2s", "realtime timeout", "1000000", "2000000"),
+    ("sigpending", "70:80", "pending signals", "70", "80"),
+    ("stack", "1Mi:2Mi", "stack size", "1048576", "2097152"),
+];
+
+#[test]
+fn what_a_spec_says_of_a_process_is_what_the_process_has() {
+    let mut world = World::new();
+    world.start();
+    let rlimits = RLIMITS.map(|(name, both, ..)| format!("{name}: '{both}'"));
+    let text = format!(
+        "apiVersion: reconciler/v1\nkind: Container\n\
+         metadata: {{name: probe, labels: {{app: shop}}}}\nspec:\n  \
+         rootfs: {{directory: /srv/rootfs/busybox}}\n  env: {{A: one, B: two}}\n  \
+         security: {{capabilities: {{add: [NET_RAW]}}}}\n  processes:\n    - name: p\n      \
+         command: [/bin/sh, -c, \"trap 'exit 7' INT; echo user $(id -u) $(id -g) $(pwd); while :; \
+         do sleep 0.1; done\"]\n      user: '1000:1001'\n      workDir: /tmp\n      \
+         env: {{B: three, C: four}}\n      stop: {{signal: INT}}\n      \
+         restart: {{policy: never}}\n      rlimits: {{{}}}\n",
+        rlimits.join(", ")
+    );
+    world.write("probe.yaml", &text);
+    world.wait_phase("probe", "Running");
+    let pid = world.pid("probe", "p").expect("a pid");
+    let of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).expect("read /proc");
+    let limits = of("limits");
+    for (name, _, row, soft, hard) in RLIMITS {
+        let begin = format!("Max {row} ");
+        let line = limits.lines().find_map(|line| line.strip_prefix(&begin));
+        let words: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+        assert_eq!(words.get(..2), Some(&[soft, hard][..]), "{name}: {limits}");
+    }
+    let environ = of("environ");
+    let set: Vec<&str> = environ.split('\0').collect();
+    for variable in ["A=one", "B=three", "C=four"] {
+        assert!(set.contains(&variable), "{variable} is not in {set:?}");
+    }
+    assert!(!set.contains(&"B=two"), "the process' own goes first");
+    // NET_RAW is bit 13; without it the set ends in 05fb.
+    assert!(of("status").contains("CapBnd:\t00000000800425fb"));
+    until("it to have said who and where it is", SOON, || {
+        let said = world.cli(&["logs", "probe"]).stdout;
+        String::from_utf8_lossy(&said).contains("user 1000 1001 /tmp")
+    });
+    let listed = |selector: &str| {
+        let found = world.cli(&["status", "-l", selector]).stdout;
+        String::from_utf8_lossy(&found).contains("probe")
+    };
+    assert!(listed("app=shop") && !listed("app=other"));
+    assert!(world.cli(&["stop", "probe"]).status.success());
+    let status = world.wait_phase("probe", "Stopped");
+    assert_eq!(status["processes"][0]["lastExit"], "exited 7", "by INT");
+    world.finish();
+}
