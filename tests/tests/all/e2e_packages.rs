@@ -76,46 +76,62 @@ fn intent_is_kept_without_its_file() {
 fn delays_between_restarts_grow_to_their_cap_and_an_edit_forgets_them() {
     let mut world = World::new();
     world.start();
-    let spec = |code: u32, initial: &str| {
+    let spec = |code: u32, initial: &str, max: &str| {
         format!(
             "apiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: crash}}\nspec:\n  rootfs: \
              {{directory: /srv/rootfs/busybox}}\n  processes:\n    - name: p\n      command: [/bin/sh, \
              -c, \"cat /proc/uptime; exit {code}\"]\n      restart: {{policy: always, backoff: {{initial: \
-             {initial}, max: 1h}}}}\n"
+             {initial}, max: {max}}}}}\n"
         )
     };
-    world.write("crash.yaml", &spec(1, "100ms"));
-    until("five starts", SOON, || {
-        world.status("crash")["restarts"].as_u64() >= Some(4)
+    world.write("crash.yaml", &spec(1, "100ms", "400ms"));
+    until("seven starts", SOON, || {
+        world.status("crash")["restarts"].as_u64() >= Some(6)
     });
-    let status = eventually("the next start to be told", SOON, || {
+    eventually("the next start to be told", SOON, || {
         let status = world.status("crash");
         if status["phase"] == "Backoff" && status["nextRetryMs"].is_u64() {
-            Ok(status)
+            Ok(())
         } else {
             Err(status.to_string())
         }
     });
     assert!(String::from_utf8_lossy(&world.cli(&["status"]).stdout).contains("Backoff"));
-    let exits = starts(&world);
-    let gaps: Vec<f64> = exits.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(gaps.iter().all(|gap| *gap >= 0.04), "{gaps:?}");
-    assert!(
-        gaps.last() > gaps.first(),
-        "the delays grow: {gaps:?}, next in {}",
-        status["nextRetryMs"]
-    );
+    // As drawn: 100, 200, and from the third on 400 ms, each half as much more or less.
+    let drawn = delays(&world);
+    assert!(drawn.len() >= 6, "{drawn:?}");
+    assert!((50..=150).contains(&drawn[0]), "{drawn:?}");
+    let capped = |delay: &u64| (200..=600).contains(delay);
+    assert!(drawn.iter().skip(2).all(capped), "{drawn:?}");
+    // As kept: no start came before its delay was over.
+    let begun = starts(&world);
+    let gaps = begun.windows(2).map(|pair| (pair[1] - pair[0]) * 1_000.0);
+    let kept = gaps
+        .zip(&drawn)
+        .all(|(gap, delay)| gap + 20.0 >= *delay as f64);
+    assert!(kept, "{begun:?} after {drawn:?}");
     // A long delay is forgotten with the next edit.
-    world.write("crash.yaml", &spec(1, "1h"));
+    world.write("crash.yaml", &spec(1, "1h", "1h"));
     until("the long wait", SOON, || {
         world.status("crash")["generation"] == 2 && world.status("crash")["phase"] == "Backoff"
     });
     world.write(
         "crash.yaml",
-        &spec(0, "100ms").replace("policy: always", "policy: onFailure"),
+        &spec(0, "100ms", "400ms").replace("policy: always", "policy: onFailure"),
     );
     world.wait_phase("crash", "Completed");
     world.finish();
+}
+
+/// The delays that were drawn, in milliseconds, in order.
+fn delays(world: &World) -> Vec<u64> {
+    let output = world.cli(&["events", "crash"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let told = text
+        .lines()
+        .filter_map(|line| line.split(" starts again in ").nth(1));
+    told.filter_map(|rest| rest.split("ms").next()?.parse().ok())
+        .collect()
 }
 
 /// When the process was started, in seconds, from what it said.
@@ -151,6 +167,13 @@ fn every_answer_is_json_when_asked() {
             parsed.is_ok_and(|value| !value.is_null()),
             "{arguments:?} said {text}"
         );
+    }
+    // And what it holds is what was read from the file, through store and core.
+    let described = world
+        .json(&["describe", "worker", "-o", "json"])
+        .to_string();
+    for part in ["\"worker\"", "67108864", "count", "line $n"] {
+        assert!(described.contains(part), "{part} is not in {described}");
     }
     world.finish();
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// Fields that act on nothing: they mark the format, or people keep them for themselves.
 const SILENT: &[&str] = &["apiVersion", "kind", "metadata.annotations"];
 /// How many rows name no test yet; may only be lowered.
-const UNSHOWN: usize = 4;
+const UNSHOWN: usize = 3;
 /// Where tests on the real kernel stand.
 const KERNEL: &[&str] = &[
     "tests/tests/all",

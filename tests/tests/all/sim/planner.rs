@@ -381,6 +381,37 @@ proptest! {
     }
 
     #[test]
+    fn the_order_in_which_keys_have_their_turn_does_not_matter(seed in any::<u64>()) {
+        let (mut rng, one, other) = (Rng::new(seed), wanted::key("web"), wanted::key("db"));
+        let host = any_host(&mut rng, &one);
+        let mut left = [(one.clone(), intents(&mut rng, &one), 0), (
+            other.clone(),
+            wanted::intent(calm(wanted::any(&mut rng, &other, 1))),
+            0,
+        )];
+        // A whole plan of the one, then of the other, as chance has it.
+        let mut settled = 0;
+        while settled < 2 {
+            let (key, intent, rounds) = &mut left[rng.index(2)];
+            let (observed, complete) = look(&host, key);
+            let plan = plan(key, intent, &observed, complete, &policy(next(&host)));
+            if plan.is_settled() {
+                settled += 1;
+                continue;
+            }
+            settled = 0;
+            *rounds += 1;
+            prop_assert!(*rounds <= ROUNDS_MAX, "{rounds} rounds of {key}");
+            carry_out(&host, key, &plan).map_err(TestCaseError::fail)?;
+        }
+        for (key, intent, rounds) in &left {
+            let more = converge(&host, key, intent).map_err(TestCaseError::fail)?;
+            prop_assert!(rounds + more <= ROUNDS_MAX, "{rounds} and {more} rounds of {key}");
+            check::matches(&host.world(), key, desired_of(intent)).map_err(TestCaseError::fail)?;
+        }
+    }
+
+    #[test]
     fn no_end_of_a_life_comes_before_what_depends_on_it_is_gone(seed in any::<u64>()) {
         let (mut rng, key) = (Rng::new(seed), wanted::key("web"));
         let host = any_host(&mut rng, &key);
