@@ -84,7 +84,7 @@ impl Act<'_> {
     /// a shim that may not listen yet; without one it did.
     fn await_init(&self, starting: Option<ProcessId>) -> Result<Outcome, StepError> {
         let ready = wait_until(self.deadline, || match self.ask_report() {
-            Told::Report(report) => is_ready(&report),
+            Told::Report(report) => is_over(&report),
             Told::Absent => match starting.map(process::is_alive) {
                 Some(Ok(true)) => Ok(false),
                 _ => Err(retry(
@@ -165,10 +165,12 @@ impl Act<'_> {
     }
 }
 
-/// Returns whether the init is ready, or why it will not be.
-fn is_ready(report: &Report) -> Result<bool, StepError> {
+/// Returns whether there is nothing more to wait for, or why the init will not be ready. A shim
+/// tells nothing before it has made one, so one that is not told has ended already: the next
+/// look sees that.
+fn is_over(report: &Report) -> Result<bool, StepError> {
     if let Some(failure) = &report.launch_failure {
         return Err(refused(failure));
     }
-    Ok(report.init.is_some_and(|init| init.ready))
+    Ok(report.init.is_none_or(|init| init.ready))
 }
