@@ -32,13 +32,13 @@ const PLANS: [Plan; 4] = [
         name: "v2",
         about: "cgroup version 2 alone, classic assembly of the root, raised hard limits",
         same_disk: false,
-        checks: 18,
+        checks: 21,
     },
     Plan {
         name: "v1",
         about: "cgroup version 1 alone",
         same_disk: false,
-        checks: 16,
+        checks: 19,
     },
     Plan {
         name: "before",

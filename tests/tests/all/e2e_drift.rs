@@ -264,6 +264,13 @@ fn what_was_done_to_a_mount_or_a_covered_path_is_undone_and_what_lies_on_one_is_
             lines(path).len() == 1
         });
     }
+    let remount = ["mount", "-o", "remount,bind,rw", "none", "/proc/sys"];
+    inside(init, "-m", &[&["/bin/busybox"], &remount[..]].concat());
+    until("/proc/sys to be read-only again", TOLD, || {
+        let top = lines("/proc/sys").pop().unwrap_or_default();
+        let flags = top.split(' ').nth(5);
+        flags.is_some_and(|flags| flags.split(',').any(|flag| flag == "ro"))
+    });
     expect_event(&world, "PathCovered");
     world.wait_phase("worker", "Running");
     assert_eq!(world.pid("worker", "count"), count);

@@ -94,13 +94,20 @@ pub(super) fn cover_again(
     attach(mount.as_fd(), place.as_fd()).or_fail(|| what)
 }
 
-/// Says whether a place is read-only and, to be hidden, the top of a mount.
+/// Says whether what lies on a place is read-only and, where it shall hide, is what we hide
+/// under. The daemon judges by the same (`drivers/linux/src/covers.rs`): where the two differ,
+/// one would ask for ever for what the other has done.
 fn is_covered(place: BorrowedFd<'_>, hide: bool, what: &str) -> Result<bool, Failure> {
     let fail = || what.to_owned();
     let flags = rustix::fs::fstatvfs(place).or_fail(fail)?.f_flag;
     let found = statx(place, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).or_fail(fail)?;
     let is_top = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-    Ok(flags.contains(StatVfsMountFlags::RDONLY) && (is_top || !hide))
+    if !is_top || !flags.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(false);
+    }
+    let is_null = (found.stx_rdev_major, found.stx_rdev_minor) == (1, 3);
+    let is_memory = rustix::fs::fstatfs(place).or_fail(fail)?.f_type == libc::TMPFS_MAGIC;
+    Ok(!hide || is_null || is_memory)
 }
 
 /// An empty directory that nothing can be put into.

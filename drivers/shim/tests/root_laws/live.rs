@@ -93,12 +93,16 @@ fn paths_that_were_uncovered_are_covered_again() {
         fs::write(image.join("secret"), "secret").unwrap();
         fs::create_dir(image.join("hidden")).unwrap();
         fs::write(image.join("hidden/in"), "in").unwrap();
-        fs::create_dir(image.join("sealed")).unwrap();
+        fs::create_dir_all(image.join("sealed/deep")).unwrap();
+        fs::write(image.join("sealed/in"), "in").unwrap();
         let mut launch = host.launch(way);
-        launch.masked_paths = ["/secret", "/hidden", "/absent"]
+        // One is hidden where it is read-only anyway, and one sealed below another.
+        launch.masked_paths = ["/secret", "/hidden", "/sealed/in", "/absent"]
             .map(str::to_owned)
             .to_vec();
-        launch.read_only_paths = ["/sealed", "/proc/sys"].map(str::to_owned).to_vec();
+        launch.read_only_paths = ["/sealed", "/sealed/deep", "/proc/sys"]
+            .map(str::to_owned)
+            .to_vec();
         let mut container = host.run(&launch);
         // In the order of their paths: what is made again comes last in the table.
         let sorted = |container: &Container| {
@@ -110,7 +114,8 @@ fn paths_that_were_uncovered_are_covered_again() {
         let covers = [
             ("/secret", "hide"),
             ("/hidden", "hide"),
-            ("/sealed", "seal"),
+            ("/sealed/in", "hide"),
+            ("/sealed/deep", "seal"),
             ("/proc/sys", "seal"),
         ];
         for (path, how) in covers {
