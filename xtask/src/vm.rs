@@ -32,7 +32,7 @@ const PLANS: [Plan; 4] = [
         name: "v2",
         about: "cgroup version 2 alone, classic assembly of the root, raised hard limits",
         same_disk: false,
-        checks: 21,
+        checks: 22,
     },
     Plan {
         name: "v1",

@@ -139,6 +139,29 @@ fn paths_that_were_uncovered_are_covered_again() {
     });
 }
 
+/// What shows something is no cover, be it a read-only tmpfs like ours.
+#[test]
+fn a_memory_file_system_that_shows_something_hides_nothing() {
+    let way = Way {
+        assembly: Assembly::Detached,
+        ids: None,
+    };
+    let host = Host::new();
+    let shared = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::write(shared.path().join("secret"), "secret").unwrap();
+    let mut launch = host.launch(way);
+    launch.mounts = vec![bind_with("/shown", shared.path(), |mount, _| {
+        mount.read_only = true;
+    })];
+    launch.masked_paths = vec!["/shown".to_owned()];
+    let mut container = host.run(&launch);
+    container.fails_inside("cat /shown/secret", "No such file");
+    assert!(try_unmount(&container, "/shown").status.success());
+    assert_eq!(container.inside("cat /shown/secret"), "secret");
+    assert_eq!(container.ask("cover hide /shown"), "ok");
+    container.fails_inside("cat /shown/secret", "No such file");
+}
+
 #[test]
 fn making_a_mount_again_that_is_there_changes_nothing() {
     every_way(|way| {
