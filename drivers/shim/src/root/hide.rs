@@ -95,8 +95,9 @@ pub(super) fn cover_again(
 }
 
 /// Says whether what lies on a place is read-only and, where it shall hide, is what we hide
-/// under. The daemon judges by the same (`drivers/linux/src/covers.rs`): where the two differ,
-/// one would ask for ever for what the other has done.
+/// under. The daemon asks where it sees an open path (`drivers/linux/src/covers.rs`); what it
+/// takes for open must be open here too, or it would ask for ever. It sees less: the whole of a
+/// read-only tmpfs of somebody else it takes for ours.
 fn is_covered(place: BorrowedFd<'_>, hide: bool, what: &str) -> Result<bool, Failure> {
     let fail = || what.to_owned();
     let flags = rustix::fs::fstatvfs(place).or_fail(fail)?.f_flag;
