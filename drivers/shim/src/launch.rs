@@ -90,7 +90,15 @@ pub(crate) fn make(life: &Life, launch: &Launch) -> Result<Made, Failure> {
         }
     };
     drop(go_end);
-    let Inherited { exits, hold, .. } = inherited;
+    let Inherited {
+        exits,
+        hold,
+        session,
+        listener,
+        ..
+    } = inherited;
+    // The init's ends: a copy kept here would hide that it died on the way.
+    drop((session, listener));
     let Child { pid, pidfd } = child;
     let mut link = Link::new(mine);
     let finished = release(life, launch, &pidfd, placed, &go).and_then(|init| {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use prost::Message as _;
-use shim_proto::launch::{Logs, Process};
+use shim_proto::launch::{File, Logs, Process};
 use shim_proto::message::{Answer, Ask, ExitKind, FailureKind, Forget};
 
 use crate::world::{PATIENCE, World, can_run, script, wait_for};
@@ -159,6 +159,44 @@ fn a_killed_init_is_told_and_its_records_stay() {
     assert!(matches!(world.client().ask(forget), Answer::Done(_)));
     assert!(world.client().process("p").is_none());
     world.end();
+}
+
+#[test]
+fn an_init_killed_on_the_way_is_told_at_once() {
+    if !can_run() {
+        return;
+    }
+    let seed = 20_261_127;
+    println!("seed {seed}");
+    let mut on_the_way = 0;
+    for moment in moments(seed).take(12) {
+        let mut world = World::new();
+        // Many files, so that there is a way.
+        world.launch.files = (0..2000)
+            .map(|at| File {
+                path: format!("/etc/many/{at}"),
+                user: "root".into(),
+                mode: 0o644,
+                digest: vec![1; 16],
+                ..File::default()
+            })
+            .collect();
+        let launch = world.launch.encode_to_vec();
+        std::fs::write(world.directory().join("launch"), launch).unwrap();
+        world.run_shim("launch");
+        wait_for("an init", || world.id("init.id"));
+        std::thread::sleep(Duration::from_micros(moment % 20_000));
+        world.kill("init.id");
+        // Far below what a root may take to be assembled.
+        let told = wait_for("the end to be told", || match world.failure() {
+            Some(failure) => Some(Some(failure)),
+            None => world.try_connect().map(|_| None),
+        });
+        let Some(failure) = told else { continue };
+        on_the_way += 1;
+        assert_eq!(failure.kind(), FailureKind::Retry, "{failure:?}");
+    }
+    assert!(on_the_way > 3, "{on_the_way} were killed on the way");
 }
 
 #[test]
