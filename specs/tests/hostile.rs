@@ -3,6 +3,7 @@
 //! One test, alone in its process: it measures the peak memory of the whole process.
 #![cfg(test)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -11,6 +12,8 @@ use specs::parse::parse;
 
 /// Held in every build: the parsers are optimised in all profiles (`Cargo.toml`).
 const CPU_MS_MAX: u64 = 50;
+/// What the yardstick of [`is_allowed`] costs on the machine that the promise is made for.
+const YARDSTICK_MS: u64 = 24;
 const MEMORY_KB_MAX: u64 = 32 * 1024;
 
 /// Processor time of this thread in milliseconds: waiting for others does not count
@@ -219,6 +222,26 @@ fn large() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Returns whether a text may cost this: as promised, or as much more as this machine takes
+/// for a fixed piece of work of the readers' kind, many short strings made, put in order and
+/// found again.
+fn is_allowed(ms: u64) -> bool {
+    let once = || {
+        let before_ms = cpu_ms();
+        let words: BTreeSet<String> = (0..100_000_u32)
+            .map(|at| format!("key {}", at.wrapping_mul(2_654_435_761)))
+            .collect();
+        let found = words.iter().filter(|word| words.contains(*word)).count();
+        assert_eq!(found, 100_000);
+        cpu_ms() - before_ms
+    };
+    ms <= CPU_MS_MAX || {
+        let here_ms = (0..5).map(|_| once()).min().unwrap();
+        println!("{ms} ms where the yardstick takes {here_ms} ms");
+        ms * YARDSTICK_MS <= CPU_MS_MAX * here_ms
+    }
+}
+
 /// What reading a text costs: processor time in milliseconds, the best of five tries since
 /// others on the machine take caches and clocks from us, and memory in kB, the most of them.
 fn cost(bytes: &[u8]) -> (u64, u64) {
@@ -262,7 +285,7 @@ fn no_text_costs_more_than_a_moment() {
         let parsed = parse("hostile.yaml", bytes);
         slowest = slowest.max((ms, name));
         largest = largest.max((kb, name));
-        assert!(ms <= CPU_MS_MAX, "{name}: {ms} ms");
+        assert!(is_allowed(ms), "{name}: {ms} ms");
         assert!(kb <= MEMORY_KB_MAX, "{name}: {kb} kB");
         assert_eq!(
             parsed.diagnostics.is_empty(),
@@ -290,7 +313,7 @@ fn no_text_costs_more_than_a_moment() {
     for example in examples() {
         for end in 0..=example.len() {
             let (ms, kb) = cost(&example[..end]);
-            assert!(ms <= CPU_MS_MAX, "{end} bytes of an example: {ms} ms");
+            assert!(is_allowed(ms), "{end} bytes of an example: {ms} ms");
             assert!(kb <= MEMORY_KB_MAX, "{end} bytes of an example: {kb} kB");
         }
     }
