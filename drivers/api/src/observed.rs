@@ -166,6 +166,8 @@ pub struct MountObserved {
     pub root: String,
     /// `major:minor` of the file system.
     pub device: String,
+    /// How many inodes its file system may have, where that says so (`tmpfs(5)`, `nr_inodes`).
+    pub inodes: Option<u64>,
     /// How many mounts lie on this path; more than one means something was mounted over it.
     pub stacked: u32,
 }

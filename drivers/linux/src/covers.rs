@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use driver_api::{Fact, Gap, MountObserved, ProcessId};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
-use shim_proto::launch::Launch;
+use shim_proto::launch::{COVER_INODES, Launch};
 
 use crate::process;
 
@@ -65,9 +65,10 @@ pub(crate) fn exposed(
     Fact::Known(exposed)
 }
 
-/// Files lie under the host's `/dev/null`, directories under an empty tmpfs.
+/// Files lie under the host's `/dev/null`, directories under an empty tmpfs of our own.
 fn covers(mount: &MountObserved, hide: bool) -> bool {
-    let hides = mount.root == "/null" || (mount.fs_type == "tmpfs" && mount.root == "/");
+    let is_ours = mount.fs_type == "tmpfs" && mount.inodes == Some(COVER_INODES);
+    let hides = mount.root == "/null" || (is_ours && mount.root == "/");
     mount.read_only && (hides || !hide)
 }
 
@@ -106,7 +107,15 @@ mod tests {
             read_only,
             root: root.to_owned(),
             device: "0:1".to_owned(),
+            inodes: None,
             stacked: 1,
+        }
+    }
+
+    fn cover() -> MountObserved {
+        MountObserved {
+            inodes: Some(COVER_INODES),
+            ..mount("tmpfs", "/", true)
         }
     }
 
@@ -114,7 +123,8 @@ mod tests {
     fn what_covers_a_path_is_read_only_and_hides_what_shall_be_hidden() {
         for (lies, hides, seals) in [
             (mount("devtmpfs", "/null", true), true, true),
-            (mount("tmpfs", "/", true), true, true),
+            (cover(), true, true),
+            (mount("tmpfs", "/", true), false, true),
             (mount("proc", "/sys", true), false, true),
             (mount("proc", "/sys", false), false, false),
             (mount("tmpfs", "/", false), false, false),

@@ -92,11 +92,17 @@ pub(crate) fn by_path(lines: Vec<MountLine>) -> BTreeMap<String, MountObserved> 
             read_only: line.options.split(',').any(|option| option == "ro"),
             root: line.root,
             device: line.device,
+            inodes: number_of(&line.super_options, "nr_inodes="),
             stacked: stacked.saturating_add(1),
         };
         mounts.insert(line.point, mount);
     }
     mounts
+}
+
+fn number_of(options: &str, name: &str) -> Option<u64> {
+    let mut options = options.split(',');
+    options.find_map(|option| option.strip_prefix(name)?.parse().ok())
 }
 
 #[cfg(test)]

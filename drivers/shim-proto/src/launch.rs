@@ -192,6 +192,10 @@ impl Launch {
     }
 }
 
+/// How many inodes the file system has that hidden directories lie under: its root and one
+/// more. By it both sides know it from one that shows something.
+pub const COVER_INODES: u64 = 2;
+
 /// A host directory or file.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Bind {

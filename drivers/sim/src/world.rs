@@ -363,6 +363,7 @@ pub(crate) fn mounted(source: &MountSource, read_only: bool) -> MountObserved {
         read_only,
         root,
         device,
+        inodes: None,
         stacked: 1,
     }
 }

@@ -88,6 +88,7 @@ pub(crate) fn settled(desired: &Desired) -> Life {
             read_only: mount.read_only,
             root: "/".to_owned(),
             device: "0:1".to_owned(),
+            inodes: None,
             stacked: 1,
         };
         (mount.path.clone(), observed)

@@ -405,3 +405,25 @@ fn a_second_daemon_on_one_state_directory_is_refused_before_it_touches_anything(
     assert_eq!(world.pid("worker", "count"), count);
     world.finish();
 }
+
+#[test]
+fn files_whose_record_was_lost_are_written_again_under_the_same_pid() {
+    let mut world = World::new();
+    world.start();
+    let file = "spec:\n  files: [{path: /etc/app.conf, content: \"wanted\\n\", onChange: none}]\n";
+    world.write("worker.yaml", &WORKER.replace("spec:\n", file));
+    let root = world.wait_phase("worker", "Running")["pid"]
+        .as_u64()
+        .expect("a pid");
+    let count = world.pid("worker", "count");
+    let inside = format!("/proc/{root}/root/etc/app.conf");
+    let holds = |text: &str| fs::read_to_string(&inside).is_ok_and(|have| have == text);
+    assert!(holds("wanted\n"));
+    fs::write(&inside, "by hand\n").expect("write to the file");
+    fs::remove_file(life(&world).join("files")).expect("lose the record");
+    kill(id_in(&world, "shim.id"));
+    until("the file to be as wanted", SOON, || holds("wanted\n"));
+    assert_eq!(world.wait_phase("worker", "Running")["pid"], root);
+    assert_eq!(world.pid("worker", "count"), count);
+    world.finish();
+}

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, OFlags, StatVfsMountFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
-use shim_proto::launch::Launch;
+use shim_proto::launch::{COVER_INODES, Launch};
 
 use super::failure::{Failure, OrFail};
 use super::object::{NO_SUID_DEV_EXEC, Parameter, READ_ONLY, attach, cloned, filesystem};
@@ -108,19 +108,15 @@ fn is_covered(place: BorrowedFd<'_>, hide: bool, what: &str) -> Result<bool, Fai
     }
     let is_null = (found.stx_rdev_major, found.stx_rdev_minor) == (1, 3);
     let system = rustix::fs::fstatfs(place).or_fail(fail)?;
-    let is_ours = system.f_type == libc::TMPFS_MAGIC && system.f_files == INODES;
+    let is_ours = system.f_type == libc::TMPFS_MAGIC && system.f_files == COVER_INODES;
     Ok(!hide || is_null || is_ours)
 }
-
-/// How many inodes the file system has that we hide directories under: its root and one more.
-/// By it we know it from one that shows something.
-const INODES: u64 = 2;
 
 /// An empty directory that nothing can be put into.
 fn empty() -> Result<OwnedFd, Failure> {
     let parameters = [
         Parameter::Text("size", "4096".to_owned()),
-        Parameter::Text("nr_inodes", INODES.to_string()),
+        Parameter::Text("nr_inodes", COVER_INODES.to_string()),
         Parameter::Text("mode", "0555".to_owned()),
     ];
     filesystem("tmpfs", &parameters, NO_SUID_DEV_EXEC | READ_ONLY)
