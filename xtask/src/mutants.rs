@@ -2,7 +2,7 @@
 //!
 //! A patch begins with `Law:` (what it breaks) and `Killed-by:` (package and test filter). A
 //! patch that no longer applies fails, and so does a test that passes on unchanged sources
-//! only by not being there.
+//! only by not being there. For an end-to-end test both programs are built from the copy.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -139,22 +139,32 @@ fn apply(copy: &Path, patch: &Path) -> Result<()> {
 
 /// Whether the mutant's test passes in the copy; false too when it does not compile.
 fn passes(copy: &Path, mutant: &Mutant) -> Result<bool> {
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "test",
-            "--quiet",
-            "--package",
-            &mutant.package,
-            &mutant.filter,
-        ])
-        .env(
-            "CARGO_TARGET_DIR",
-            target_directory().join("mutants/target"),
-        )
-        .env_remove("RECONCILER_BIN_DIR")
-        .current_dir(copy)
-        .output()
-        .context("run cargo test")?;
+    let target = target_directory().join("mutants/target");
+    let cargo = |arguments: &[&str]| {
+        Command::new(env!("CARGO"))
+            .args(arguments)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("RECONCILER_BIN_DIR", target.join("xtask/debug"))
+            .current_dir(copy)
+            .output()
+            .with_context(|| format!("run cargo {}", arguments.join(" ")))
+    };
+    if mutant.filter.starts_with("e2e_") {
+        let built = cargo(&["xtask", "build"])?;
+        let errors = String::from_utf8_lossy(&built.stderr);
+        ensure!(
+            built.status.success(),
+            "{} does not compile:\n{errors}",
+            mutant.name
+        );
+    }
+    let output = cargo(&[
+        "test",
+        "--quiet",
+        "--package",
+        &mutant.package,
+        &mutant.filter,
+    ])?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
