@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. Help texts are part of the contract.
 
+mod applied;
 mod help;
 
 use std::path::PathBuf;
@@ -7,8 +8,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use specs::id::{Instance, Key};
 
+pub(crate) use applied::{ApplyArgs, DeleteArgs, GetArgs};
 use help::{
-    EXIT_CODES, LOGS_HELP, PLAN_HELP, RUN_HELP, STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help,
+    APPLY_HELP, DELETE_HELP, EXIT_CODES, LOGS_HELP, PLAN_HELP, RUN_HELP, STATUS_HELP, SYNC_HELP,
+    VALIDATE_HELP, order_help,
 };
 
 use crate::cmd::target::{LogTarget, Moment, Selector, Span};
@@ -118,6 +121,17 @@ pub(crate) enum Command {
     /// Show what would be done, and why; changes nothing
     #[command(after_help = PLAN_HELP)]
     Plan(PlanArgs),
+    /// Give specs to the daemon, to be kept in its store
+    #[command(after_help = APPLY_HELP)]
+    Apply(ApplyArgs),
+    /// Delete containers that were applied
+    #[command(after_help = DELETE_HELP)]
+    Delete(DeleteArgs),
+    /// Print effective specs, every default filled
+    #[command(after_help = "Examples:\n  reconciler get web\n  \
+        reconciler get -o json | jq '.[].spec.limits'\n\n\
+        Exit codes: 0 done, 1 failed, 4 no such name, 5 no daemon answers")]
+    Get(GetArgs),
     /// Check spec files; needs neither root nor a daemon
     #[command(after_help = VALIDATE_HELP)]
     Validate(ValidateArgs),

@@ -160,6 +160,14 @@ impl Client {
         self.answer(Method::POST, path, body.into())
     }
 
+    /// Deletes what is at a path below `/v1`.
+    ///
+    /// # Errors
+    /// As [`AskError`] lists.
+    pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
+        self.answer(Method::DELETE, path, Bytes::new())
+    }
+
     /// Opens a stream of lines at a path below `/v1`.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What each command does. A command asks, renders, writes, and returns an exit code.
 
+pub(crate) mod apply;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod events;

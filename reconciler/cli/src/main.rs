@@ -75,6 +75,9 @@ fn dispatch(session: &mut Session, cli: &Cli) -> Result<Exit, Failure> {
         Command::Restart(args) => cmd::order::order(session, "restart", args),
         Command::Suspend(args) => cmd::order::order(session, "suspend", args),
         Command::Resume(args) => cmd::order::order(session, "resume", args),
+        Command::Apply(args) => cmd::apply::apply(session, args),
+        Command::Delete(args) => cmd::apply::delete(session, args),
+        Command::Get(args) => cmd::apply::get(session, args),
         Command::Version(args) => cmd::version::version(session, args),
     }
 }

@@ -1,6 +1,7 @@
 //! Answers as text for people. Every function here is pure: moments, colour and time zone are
 //! arguments.
 
+pub(crate) mod apply;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod escape;

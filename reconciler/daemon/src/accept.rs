@@ -7,23 +7,37 @@ use std::sync::Arc;
 
 use specs::config::Config;
 use specs::desired::{Desired, IdRange};
-use specs::diagnostic::plain;
 use specs::id::{Digest, Generation, Key};
 use specs::resolve;
 use specs::spec::Spec;
 use store::model::{Accepted, Override, Source};
 
-use crate::contest::{self, Claim, Holder, Lost};
+use crate::contest::{self, Claim, Holder};
 use crate::ledger::{self, Basis, Ledger};
 use crate::overrides;
 use crate::reading::{Contents, Document, Reading, Readout, Refusal};
-use crate::volumes::{Taken, Volumes};
+use crate::volumes::Volumes;
 
 /// What each source said last; `Err` while nothing can be said.
 pub(crate) type Said = BTreeMap<PathBuf, Result<Contents, String>>;
 
+mod loss;
+
+use loss::{loser, names, refuse_volume};
+
+/// How texts come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// They lie in watched directories.
+    Directory,
+    /// Somebody applies them over the socket.
+    Socket,
+}
+
 /// What accepting rests on.
 pub(crate) struct Desk<'a> {
+    /// How the texts come.
+    pub(crate) origin: Origin,
     /// Intent so far.
     pub(crate) ledger: &'a Ledger,
     /// Pools and defaults.
@@ -89,7 +103,7 @@ pub(crate) fn decide(desk: &Desk<'_>, said: &Said) -> Round {
     for reading in readings.values() {
         match &reading.outcome {
             // Policy that changed is for new texts only.
-            Err(refusal) if stands(desk.ledger, refusal) => {}
+            Err(refusal) if desk.origin == Origin::Directory && stands(desk.ledger, refusal) => {}
             Err(refusal) => {
                 round.refused.insert(reading.path.clone(), refusal.clone());
             }
@@ -105,7 +119,7 @@ pub(crate) fn decide(desk: &Desk<'_>, said: &Said) -> Round {
             }
         }
     }
-    let outcome = contest::decide(&claims, &|key| holder(desk.ledger, said, key));
+    let outcome = contest::decide(&claims, &|key| holder(desk, said, key));
     for (path, lost) in outcome.losers {
         let contested = Contested {
             by: path.clone(),
@@ -119,7 +133,7 @@ pub(crate) fn decide(desk: &Desk<'_>, said: &Said) -> Round {
             .unwrap_or_default();
         round
             .refused
-            .insert(path.clone(), loser(&path, &lost, names));
+            .insert(path.clone(), loser(desk.origin, &path, &lost, names));
     }
     let mut taken = desk.ledger.ranges.clone();
     for (key, range) in desk.found_ranges {
@@ -162,26 +176,24 @@ fn stands(ledger: &Ledger, refusal: &Refusal) -> bool {
     !refusal.sound.is_empty() && refusal.sound.iter().all(accepted)
 }
 
-fn names(reading: &Reading) -> Vec<Key> {
-    match &reading.outcome {
-        Ok(documents) => documents
-            .iter()
-            .map(|one| one.spec.metadata.name.clone())
-            .collect(),
-        Err(refusal) => refusal.names.clone(),
-    }
-}
-
 /// Returns who holds a name: only a holder that is known to have let go lets another in.
-fn holder(ledger: &Ledger, said: &Said, key: &Key) -> Holder {
+fn holder(desk: &Desk<'_>, said: &Said, key: &Key) -> Holder {
+    let ledger = desk.ledger;
     if let Some(why) = ledger.unresolved.get(key) {
         return Holder::Elsewhere(format!("an accepted spec that cannot be resolved ({why})"));
     }
     let Some(entry) = ledger.entries.get(key).filter(|entry| !entry.head.deleted) else {
         return Holder::Nobody;
     };
-    let Source::File { path, .. } = &entry.head.accepted.source else {
-        return Holder::Elsewhere("a spec applied over the socket".into());
+    let path = match (desk.origin, &entry.head.accepted.source) {
+        (Origin::Directory, Source::File { path, .. }) => path,
+        (Origin::Directory, Source::Api { .. }) => {
+            return Holder::Elsewhere("a spec applied over the socket".into());
+        }
+        (Origin::Socket, Source::File { .. }) => {
+            return Holder::Elsewhere(ledger::place(&entry.head.accepted));
+        }
+        (Origin::Socket, Source::Api { .. }) => return Holder::Nobody,
     };
     let Some(contents) = Path::new(path).parent().and_then(|source| said.get(source)) else {
         // Its directory is no source any more.
@@ -209,29 +221,6 @@ pub(crate) fn may_hold(readout: &Readout, key: &Key) -> bool {
     }
 }
 
-fn loser(path: &str, lost: &Lost, names: Vec<Key>) -> Refusal {
-    let place = format!("{path}:{}", lost.line);
-    let why = format!(
-        "the name {} is held by {}, which stays as it is; give this container another name, or \
-         remove one of the two",
-        lost.key,
-        plain(&lost.to)
-    );
-    Refusal::plain(&place, &why, names)
-}
-
-fn refuse_volume(reading: &Reading, taken: &Taken, round: &mut Round) {
-    let contested = Contested {
-        by: reading.path.clone(),
-        reason: "VolumeContested",
-        what: format!("the volume {}", taken.volume),
-    };
-    round.contested.insert(taken.holder.clone(), contested);
-    let place = format!("{}:{}", reading.path, taken.line);
-    let refusal = Refusal::plain(&place, &taken.why, names(reading));
-    round.refused.insert(reading.path.clone(), refusal);
-}
-
 fn take_file(
     desk: &Desk<'_>,
     reading: &Reading,
@@ -243,7 +232,7 @@ fn take_file(
     let mut acceptances = Vec::new();
     for document in documents {
         let key = &document.spec.metadata.name;
-        if is_expired(desk, key, document.digest) {
+        if desk.origin == Origin::Directory && is_expired(desk, key, document.digest) {
             continue;
         }
         match acceptance(desk, reading, document, taken) {
@@ -273,6 +262,18 @@ fn is_expired(desk: &Desk<'_>, key: &Key, digest: Digest) -> bool {
     })
 }
 
+fn source(origin: Origin, reading: &Reading, document: &Document) -> Source {
+    let uid = reading.owner;
+    match origin {
+        Origin::Socket => Source::Api { uid },
+        Origin::Directory => Source::File {
+            path: reading.path.clone(),
+            line: document.line,
+            uid,
+        },
+    }
+}
+
 fn acceptance(
     desk: &Desk<'_>,
     reading: &Reading,
@@ -285,13 +286,12 @@ fn acceptance(
         .entries
         .get(key)
         .filter(|entry| !entry.head.deleted);
-    let source = Source::File {
-        path: reading.path.clone(),
-        line: document.line,
-        uid: reading.owner,
-    };
+    let source = source(desk.origin, reading, document);
     let equal = standing.is_some_and(|entry| entry.head.accepted.digest == document.digest);
-    let same_place = standing.is_some_and(|entry| entry.head.accepted.source == source);
+    let same_place = standing.is_some_and(|entry| match &entry.head.accepted.source {
+        Source::Api { .. } => desk.origin == Origin::Socket,
+        file @ Source::File { .. } => *file == source,
+    });
     let is_held = desk.ledger.ranges.contains_key(key);
     if equal && same_place && (is_held || !resolve::needs_id_range(&document.spec)) {
         return Ok(None);

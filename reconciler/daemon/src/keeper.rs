@@ -25,13 +25,13 @@ mod orders;
 mod publish;
 mod records;
 mod round;
+mod texts;
 mod write;
 
 pub(crate) use desk::Desk;
-pub(crate) use orders::Preview;
 pub(crate) use publish::{EntryView, NOTHING, View};
+pub(crate) use texts::{Applied, Effect, Preview, Texts};
 
-use crate::api::wire::PlanFile;
 use crate::clock;
 use crate::ledger::Ledger;
 use crate::options::Reread;
@@ -69,7 +69,11 @@ pub(crate) enum Note {
     /// The config was read again, or could not be.
     Config(Result<Reread, String>),
     /// A person wants to know what texts would mean.
-    Preview(Vec<PlanFile>, u32, oneshot::Sender<Preview>),
+    Preview(Texts, oneshot::Sender<Preview>),
+    /// A person applies texts.
+    Apply(Texts, Reply<Applied>),
+    /// A person deletes what was applied.
+    Delete(Key, u32, Reply<String>),
     /// Nothing more comes.
     Close,
 }
@@ -165,6 +169,8 @@ pub(crate) struct Keeper {
     state: PathBuf,
     sources: BTreeMap<PathBuf, Known>,
     doubt: Option<String>,
+    /// A person let go what is on the host and in no spec.
+    lets_go: bool,
     found_ranges: BTreeMap<Key, IdRange>,
     found_generations: BTreeMap<Key, Generation>,
     incarnation: Incarnation,
@@ -210,6 +216,7 @@ impl Keeper {
             profiles: with.profiles,
             state: with.state,
             doubt: with.doubt,
+            lets_go: false,
             found_ranges: with.found_ranges,
             found_generations: with.found_generations,
             incarnation: with.incarnation,
@@ -278,7 +285,11 @@ impl Keeper {
                             self.configure(read);
                             look = true;
                         }
-                        Note::Preview(files, uid, reply) => self.preview(files, uid, reply),
+                        Note::Preview(texts, reply) => self.preview(texts, reply),
+                        Note::Apply(texts, reply) => drop(reply.send(self.apply_texts(texts))),
+                        Note::Delete(key, uid, reply) => {
+                            drop(reply.send(self.delete_applied(&key, uid)));
+                        }
                         Note::Close => open = false,
                         Note::Append(..) | Note::Events(_) => {}
                     }

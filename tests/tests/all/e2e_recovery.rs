@@ -302,14 +302,8 @@ fn everything_returns_after_a_reboot() {
     world.finish();
 }
 
-#[test]
-fn a_lost_store_is_rebuilt_and_running_containers_are_adopted() {
-    let mut world = World::new();
-    world.start();
-    world.write("worker.yaml", WORKER);
-    world.wait_phase("worker", "Running");
-    let count = world.pid("worker", "count");
-    world.kill9();
+/// Removes what a daemon that does not run keeps, and leaves the files of containers.
+pub(crate) fn lose_store(world: &World) {
     for entry in fs::read_dir(world.path("state").join(world.instance()))
         .expect("list")
         .flatten()
@@ -325,6 +319,17 @@ fn a_lost_store_is_rebuilt_and_running_containers_are_adopted() {
             .expect("lose the store");
         }
     }
+}
+
+#[test]
+fn a_lost_store_is_rebuilt_and_running_containers_are_adopted() {
+    let mut world = World::new();
+    world.start();
+    world.write("worker.yaml", WORKER);
+    world.wait_phase("worker", "Running");
+    let count = world.pid("worker", "count");
+    world.kill9();
+    lose_store(&world);
     world.start();
     world.wait_phase("worker", "Running");
     assert_eq!(world.pid("worker", "count"), count);

@@ -9,6 +9,7 @@
     reason = "seeds and skips are told on standard output"
 )]
 
+mod e2e_apply;
 mod e2e_config;
 mod e2e_disk;
 mod e2e_drift;

@@ -68,6 +68,28 @@ Marks: + create, ~ live (same processes), ! process restarts, -/+ container made
 Exit codes: 0 done, 1 failed or a file is refused, 2 there is something to do
 (--exit-code), 5 no daemon answers";
 
+pub(super) const APPLY_HELP: &str = "\
+Examples:
+  reconciler apply -f web.yaml
+  reconciler apply -f ./specs --dry-run
+  generate | reconciler apply -f - --wait --timeout 30s
+
+What is applied is kept in the daemon's store until `delete`. A container whose spec lies in
+a watched directory is changed there and not by `apply`.
+
+Exit codes: 0 done, 1 failed or a file is refused (then nothing was applied), 3 not settled
+in time (--wait), 5 no daemon answers";
+
+pub(super) const DELETE_HELP: &str = "\
+Examples:
+  reconciler delete web
+  reconciler delete web db --wait --timeout 30s
+
+A container whose spec lies in a watched directory goes when its document does.
+
+Exit codes: 0 done, 1 failed, 3 not gone in time (--wait), 4 no such name, 5 no daemon
+answers";
+
 pub(super) const VALIDATE_HELP: &str = "\
 Examples:
   reconciler validate                   all of /etc/reconciler/specs.d

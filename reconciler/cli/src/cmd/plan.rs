@@ -1,5 +1,7 @@
 //! `reconciler plan`.
 
+use std::path::PathBuf;
+
 use reconciler_daemon::api::wire::{PlanAsk, PlanFile, PlanView};
 
 use super::input::{self, Input};
@@ -12,12 +14,11 @@ use crate::render::plan;
 /// # Errors
 /// When a file cannot be read, the daemon gives no answer, or standard output takes nothing.
 pub(crate) fn plan(session: &mut Session, args: &PlanArgs) -> Result<Exit, Failure> {
-    let inputs = input::read(&args.paths)?;
-    let files = inputs
-        .into_iter()
-        .map(plan_file)
-        .collect::<Result<_, _>>()?;
-    let view: PlanView = session.client()?.post("/plan", &PlanAsk { files })?;
+    let ask = PlanAsk {
+        files: files(&args.paths)?,
+        applied: false,
+    };
+    let view: PlanView = session.client()?.post("/plan", &ask)?;
     session.print(args.output, &view, |view, look| {
         plan::plan(view, look.paint)
     })?;
@@ -28,6 +29,14 @@ pub(crate) fn plan(session: &mut Session, args: &PlanArgs) -> Result<Exit, Failu
     } else {
         Exit::Done
     })
+}
+
+/// Reads the texts that paths name.
+///
+/// # Errors
+/// When one cannot be read, or is not text.
+pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PlanFile>, Failure> {
+    input::read(paths)?.into_iter().map(plan_file).collect()
 }
 
 fn plan_file(input: Input) -> Result<PlanFile, Failure> {

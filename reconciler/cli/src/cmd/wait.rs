@@ -101,6 +101,32 @@ pub(crate) fn wait(
     Ok(found(&known, goal))
 }
 
+/// Waits until nobody knows these names any more; returns those that are left.
+///
+/// # Errors
+/// When the daemon gives no answer.
+pub(crate) fn until_gone(
+    session: &Session,
+    client: &Client,
+    names: &[Key],
+    timeout: Duration,
+) -> Result<Vec<Key>, Failure> {
+    let begin = Instant::now();
+    let bar = progress(session);
+    loop {
+        let list: List = client.get("/containers")?;
+        let known = |name: &&Key| list.containers.iter().any(|view| view.status.key == **name);
+        let left: Vec<Key> = names.iter().filter(known).cloned().collect();
+        if left.is_empty() || begin.elapsed() >= timeout {
+            bar.finish_and_clear();
+            return Ok(left);
+        }
+        bar.set_message(format!("{} to go", left.len()));
+        bar.tick();
+        std::thread::sleep(TICK);
+    }
+}
+
 /// Waits until the daemon has read all it was given: before that, "nothing is left to do" is
 /// true of whatever it has not read yet.
 fn wait_until_ready(

@@ -5,7 +5,9 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 
 use super::paint::Paint;
-use super::{Look, describe, doctor, escape, events, fixture, plan, status, why};
+use reconciler_daemon::api::wire::{Applied, AppliedContainer};
+
+use super::{Look, apply, describe, doctor, escape, events, fixture, plan, status, why};
 
 fn look(color: bool) -> Look {
     Look {
@@ -120,6 +122,28 @@ fn a_clean_plan_says_so() {
     view.refused.clear();
     assert!(plan::is_clean(&view));
     check_plain("plan-clean.txt", &plan::plan(&view, look(false).paint));
+}
+
+#[test]
+fn applied_texts_are_told_one_by_one_or_why_none_was_taken() {
+    let one = |name: &str, generation, effect: &str| AppliedContainer {
+        name: name.to_owned(),
+        generation,
+        effect: effect.to_owned(),
+    };
+    let mut view = Applied {
+        containers: vec![
+            one("db", 1, "unchanged"),
+            one("web", 4, "configured"),
+            one("job", 1, "created"),
+        ],
+        refused: Vec::new(),
+    };
+    let taken = apply::applied(&view, look(false).paint);
+    view.containers.clear();
+    view.refused = fixture::plan().refused;
+    let none = apply::applied(&view, look(false).paint);
+    check_plain("apply.txt", &format!("{taken}\n{none}"));
 }
 
 #[test]

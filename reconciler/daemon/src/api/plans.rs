@@ -1,4 +1,5 @@
-//! Previews: what would be done, from a look at the host that is made for it. Writes nothing.
+//! Texts that clients send: previews, made from a look at the host and writing nothing, and
+//! what is applied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +15,14 @@ use specs::id::{Generation, Incarnation, Key};
 use specs::status::{ConditionKind, Status, Truth};
 
 use super::auth::Peer;
+use super::problem::Refused;
 use super::routes::{Answer, App, blocking, body};
 use super::views;
-use super::wire::{PlanAsk, PlanView, RefusedFile};
+use super::wire::{Applied, AppliedContainer, ApplyAsk, PlanAsk, PlanView, RefusedFile};
+use crate::accept::Origin;
 use crate::clock;
-use crate::keeper::Note;
+use crate::keeper::{Effect, Note, Texts};
+use crate::reading::Refusal;
 
 /// Time for a look at one container.
 const LOOK_MS: u64 = 5_000;
@@ -32,21 +36,20 @@ pub(super) async fn plan(
     ask: Body,
 ) -> Answer<PlanView> {
     let ask: PlanAsk = body(ask).await?;
-    let preview = app
-        .keep(|reply| Note::Preview(ask.files, peer.uid, reply))
-        .await?;
+    let texts = Texts {
+        files: ask.files,
+        uid: peer.uid,
+        origin: if ask.applied {
+            Origin::Socket
+        } else {
+            Origin::Directory
+        },
+    };
+    let preview = app.keep(|reply| Note::Preview(texts, reply)).await?;
     let mut view = PlanView {
         containers: Vec::new(),
         kept: 0,
-        refused: preview
-            .refused
-            .into_iter()
-            .map(|(path, refusal)| RefusedFile {
-                path,
-                diagnostics: refusal.diagnostics,
-                rendered: refusal.rendered,
-            })
-            .collect(),
+        refused: refused(preview.refused),
     };
     let names: Vec<Key> = preview.containers.keys().cloned().collect();
     let next = app
@@ -68,6 +71,49 @@ pub(super) async fn plan(
         }
     }
     Ok(Json(view))
+}
+
+/// `POST /apply`.
+pub(super) async fn apply(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    ask: Body,
+) -> Answer<Applied> {
+    let ask: ApplyAsk = body(ask).await?;
+    if ask.files.is_empty() {
+        return Err(Refused::bad("there is no text to apply".into()));
+    }
+    tracing::info!(uid = peer.uid, texts = ask.files.len(), "apply");
+    let texts = Texts {
+        files: ask.files,
+        uid: peer.uid,
+        origin: Origin::Socket,
+    };
+    let applied = app.keep(|reply| Note::Apply(texts, reply)).await??;
+    let containers = applied.containers.into_iter();
+    let containers = containers.map(|(key, (generation, effect))| AppliedContainer {
+        name: key.to_string(),
+        generation: generation.0,
+        effect: match effect {
+            Effect::Created => "created",
+            Effect::Configured => "configured",
+            Effect::Unchanged => "unchanged",
+        }
+        .to_owned(),
+    });
+    Ok(Json(Applied {
+        containers: containers.collect(),
+        refused: refused(applied.refused),
+    }))
+}
+
+fn refused(all: BTreeMap<String, Refusal>) -> Vec<RefusedFile> {
+    let file = |(path, refusal): (String, Refusal)| RefusedFile {
+        path,
+        diagnostics: refusal.diagnostics,
+        rendered: refusal.rendered,
+    };
+    all.into_iter().map(file).collect()
 }
 
 /// Returns a name for the life that would be next; for display.

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use driver_api::Driver;
 use reconciler_core::machine::{BootReport, Machine};
@@ -148,6 +148,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route_layer(middleware::from_fn(may_read));
     let write = Router::new()
         .route("/v1/containers/{name}/{order}", post(order))
+        .route("/v1/containers/{name}", delete(remove))
+        .route("/v1/apply", post(plans::apply))
         .route("/v1/sync", post(sync))
         .route_layer(middleware::from_fn(may_write));
     read.merge(write)
@@ -341,6 +343,19 @@ async fn order(
     };
     tracing::info!(%key, uid = peer.uid, order = ?order, "order");
     let message = app.keep(|reply| Note::Order(key, order, reply)).await??;
+    Ok(Json(Done { message }))
+}
+
+async fn remove(
+    State(app): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+) -> Answer<Done> {
+    let key = key(&name)?;
+    tracing::info!(%key, uid = peer.uid, "delete");
+    let message = app
+        .keep(|reply| Note::Delete(key, peer.uid, reply))
+        .await??;
     Ok(Json(Done { message }))
 }
 

@@ -10,6 +10,8 @@
 //! | `GET /containers/NAME/why` | [`Why`] |
 //! | `GET /containers/NAME/logs?process=&follow=&since_ms=&tail=` | lines of [`LogLine`] |
 //! | `POST /containers/NAME/start`, `stop`, `restart`, `suspend`, `resume` | [`Done`] |
+//! | `DELETE /containers/NAME` | [`Done`] |
+//! | `POST /apply` with [`ApplyAsk`] | [`Applied`] |
 //! | `POST /sync` with [`Sync`] | [`Done`] |
 //! | `POST /plan` with [`PlanAsk`] | [`PlanView`] |
 //! | `GET /events?after=&key=&follow=&tail=` | lines of `specs::event::Event` |
@@ -168,9 +170,42 @@ pub struct PlanAsk {
     /// Texts to plan as if they were the whole of what is wanted for the names they hold;
     /// none: the accepted ones.
     pub files: Vec<PlanFile>,
+    /// As if they were applied, and not put into a directory.
+    #[serde(default)]
+    pub applied: bool,
 }
 
-/// One text of a preview.
+/// Take these texts as what is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyAsk {
+    /// All of them are taken, or none.
+    pub files: Vec<PlanFile>,
+}
+
+/// What became of applied texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// By name.
+    pub containers: Vec<AppliedContainer>,
+    /// Refused texts; if there is one, nothing was taken.
+    pub refused: Vec<RefusedFile>,
+}
+
+/// What an applied text means for one container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedContainer {
+    /// Which.
+    pub name: String,
+    /// Its newest generation.
+    pub generation: u64,
+    /// `created`, `configured` or `unchanged`.
+    pub effect: String,
+}
+
+/// One text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanFile {

@@ -110,11 +110,12 @@ impl Keeper {
         let Some(why) = self.doubt.clone() else {
             return;
         };
-        let compared = self
-            .sources
-            .values()
-            .all(|known| known.was_whole && known.said.is_ok());
-        if !compared || !self.ledger.unresolved.is_empty() || self.store_error.is_some() {
+        let is_left = !self.lets_go && !self.unclaimed().is_empty();
+        if is_left
+            || !self.is_compared()
+            || !self.ledger.unresolved.is_empty()
+            || self.store_error.is_some()
+        {
             return;
         }
         let confirmed = match self.store.confirm() {
@@ -134,6 +135,22 @@ impl Keeper {
             }
             Err(err) => tracing::error!(err, "the store cannot be confirmed"),
         }
+    }
+
+    /// Says whether every source was listed whole.
+    pub(super) fn is_compared(&self) -> bool {
+        let mut sources = self.sources.values();
+        sources.all(|known| known.was_whole && known.said.is_ok())
+    }
+
+    /// Returns what was on the host at the start and is in no spec. Where the store is in doubt
+    /// its spec may have been lost.
+    pub(super) fn unclaimed(&self) -> Vec<&Key> {
+        let (known, unresolved) = (&self.ledger.entries, &self.ledger.unresolved);
+        let found = self.found_generations.keys();
+        found
+            .filter(|key| !known.contains_key(*key) && !unresolved.contains_key(*key))
+            .collect()
     }
 
     /// Tells once when a source begins or ceases to say something.
@@ -250,16 +267,12 @@ impl Keeper {
         let mut notices = Vec::new();
         if let Some(why) = &self.doubt {
             notices.push(format!("safe mode, nothing is destroyed: {why}"));
-            let known = &self.ledger.entries;
-            let left = self
-                .found_generations
-                .keys()
-                .filter(|key| !known.contains_key(key));
-            let left: Vec<&str> = left.map(Key::as_str).collect();
+            let left: Vec<&str> = self.unclaimed().into_iter().map(Key::as_str).collect();
             if !left.is_empty() {
-                let names = left.join(", ");
+                let (names, count) = (left.join(", "), left.len());
                 notices.push(format!(
-                    "on this host without a known spec, left alone: {names}"
+                    "on this host without a known spec, left alone: {names}; bring their specs \
+                     back, or say `sync --allow-deletes {count}`"
                 ));
             }
         }

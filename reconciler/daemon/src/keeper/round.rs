@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use specs::id::Key;
+use specs::id::{Generation, Key};
 
 use super::{Keeper, SILENT_MS};
-use crate::accept::{self, Desk, Said};
+use crate::accept::{self, Desk, Origin, Said};
 use crate::clock;
 use crate::profiles::write_durable;
 use crate::reading::{Readout, Survey};
@@ -81,11 +81,9 @@ impl Keeper {
             .iter()
             .map(|(path, known)| (path.clone(), known.said.clone()))
             .collect();
-        let last = |key: &Key| {
-            let stored = self.store.newest_generation(key).unwrap_or_default();
-            stored.max(self.found_generations.get(key).copied().unwrap_or_default())
-        };
+        let last = |key: &Key| self.last_generation(key);
         let desk = Desk {
+            origin: Origin::Directory,
             ledger: &self.ledger,
             config: &self.config,
             last_generation: &last,
@@ -108,6 +106,12 @@ impl Keeper {
         self.publish_intents(changed.into_iter().collect());
         self.publish_mode();
         self.publish_view();
+    }
+
+    /// The last generation of a key in history, or on the host.
+    pub(super) fn last_generation(&self, key: &Key) -> Generation {
+        let stored = self.store.newest_generation(key).unwrap_or_default();
+        stored.max(self.found_generations.get(key).copied().unwrap_or_default())
     }
 
     /// A source that stopped answering says nothing any more.

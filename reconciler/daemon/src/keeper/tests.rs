@@ -16,7 +16,9 @@ use specs::id::{Generation, Incarnation, Key};
 use store::{EventQuery, Options, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Beginning, Denied, Desk, Keeper, Note, View};
+use super::{Applied, Beginning, Denied, Desk, Effect, Keeper, Note, Texts, View};
+use crate::accept::Origin;
+use crate::api::wire::PlanFile;
 use crate::ledger::Ledger;
 use crate::overrides::Order;
 use crate::profiles::Profiles;
@@ -89,6 +91,11 @@ impl World {
     }
 
     fn start(&mut self, doubt: Option<&str>) {
+        self.start_beside(doubt, &[]);
+    }
+
+    /// Starts where containers of these names are on the host.
+    fn start_beside(&mut self, doubt: Option<&str>, found: &[&str]) {
         let state = self.dir.path().join("state");
         let (store, _) = Store::open(&Options {
             ballast_bytes: 0,
@@ -114,7 +121,10 @@ impl World {
             sources: vec![(self.specs(), hint.clone())],
             doubt: doubt.map(str::to_owned),
             found_ranges: BTreeMap::new(),
-            found_generations: BTreeMap::new(),
+            found_generations: found
+                .iter()
+                .map(|name| (Key::new(*name).unwrap(), Generation(4)))
+                .collect(),
             out,
         });
         note_everything(taken, Arc::clone(&self.seen), desk.clone());
@@ -875,4 +885,196 @@ fn an_incarnation_written_ahead_is_there_after_a_restart() {
         (contents.incarnation, contents.lives.len()),
         (Incarnation(7), 1)
     );
+}
+
+impl World {
+    fn apply(&self, texts: &[(&str, String)]) -> Result<Applied, Denied> {
+        let (reply, answer) = oneshot::channel();
+        let file = |(path, text): &(&str, String)| PlanFile {
+            path: (*path).to_owned(),
+            text: text.clone(),
+        };
+        let texts = Texts {
+            files: texts.iter().map(file).collect(),
+            uid: 0,
+            origin: Origin::Socket,
+        };
+        self.running()
+            .desk
+            .leave(Note::Apply(texts, reply))
+            .unwrap();
+        answer.blocking_recv().unwrap()
+    }
+
+    fn delete(&self, key: &str) -> Result<String, Denied> {
+        let (reply, answer) = oneshot::channel();
+        let key = Key::new(key).unwrap();
+        let note = Note::Delete(key, 0, reply);
+        self.running().desk.leave(note).unwrap();
+        answer.blocking_recv().unwrap()
+    }
+}
+
+/// `NAME@GENERATION:EFFECT`, sorted by name.
+fn effects(applied: &Applied) -> Vec<String> {
+    let line = |(key, (generation, effect)): (&Key, &(Generation, Effect))| {
+        format!("{key}@{generation}:{effect:?}")
+    };
+    applied.containers.iter().map(line).collect()
+}
+
+#[test]
+fn what_is_applied_outlives_restarts_and_goes_by_its_deletion_only() {
+    let mut world = World::new();
+    let both = [("a.yaml", spec("web", "")), ("b.yaml", spec("db", ""))];
+    let applied = world.apply(&both).unwrap();
+    assert_eq!(effects(&applied), ["db@1:Created", "web@1:Created"]);
+    world.wait_generation("web", 1);
+    let changed = spec("web", "  limits: {pids: 9}\n");
+    let both = [("x.yaml", format!("# moved\n{changed}")), both[1].clone()];
+    let applied = world.apply(&both).unwrap();
+    assert_eq!(effects(&applied), ["db@1:Unchanged", "web@2:Configured"]);
+    let applied = world.apply(&both).unwrap();
+    assert_eq!(effects(&applied), ["db@1:Unchanged", "web@2:Unchanged"]);
+    // Listings of directories say nothing about it, before and after a restart.
+    world.look_twice();
+    world.restart();
+    world.wait_generation("web", 2);
+    world.look_twice();
+    assert_eq!((world.generation("db"), world.deletions()), (Some(1), 0));
+    let web = Key::new("web").unwrap();
+    assert_eq!(world.view().entries[&web].source, "api");
+    world.delete("web").unwrap();
+    world.wait_gone("web");
+    until("it to be unknown", || {
+        matches!(world.delete("web"), Err(Denied::Unknown(_)))
+    });
+    assert_eq!(world.generation("db"), Some(1));
+    let applied = world.apply(&[("x.yaml", changed)]).unwrap();
+    assert_eq!(effects(&applied), ["web@3:Created"], "history goes on");
+}
+
+#[test]
+fn applied_texts_are_taken_all_or_none() {
+    let world = World::new();
+    let good = ("a.yaml", spec("web", ""));
+    let bad = [
+        spec("db", "  limits: {memory: much}\n"),
+        spec("web", "  limits: {pids: 3}\n"),
+        spec("db", "  mounts: [{path: /d, source: /etc}]\n").replace("name: db", "name: DB"),
+    ];
+    for bad in bad {
+        let applied = world.apply(&[good.clone(), ("b.yaml", bad)]).unwrap();
+        assert!(applied.containers.is_empty());
+        let refused: Vec<&String> = applied.refused.keys().collect();
+        assert_eq!(refused, ["b.yaml"]);
+    }
+    assert!(world.running().store.contents().unwrap().heads.is_empty());
+    assert!(world.view().entries.is_empty());
+}
+
+#[test]
+fn a_name_has_one_source_of_truth() {
+    let world = World::new();
+    world.write("web.yaml", &spec("web", ""));
+    world.wait_generation("web", 1);
+    let other = spec("web", "  limits: {pids: 3}\n");
+    let applied = world.apply(&[("mine.yaml", other.clone())]).unwrap();
+    let said = &applied.refused["mine.yaml"].line;
+    let place = format!("held by {}:1,", world.specs().join("web.yaml").display());
+    assert!(
+        said.contains(&place) && said.contains("edit that one"),
+        "{said}"
+    );
+    let Err(Denied::Conflict(said)) = world.delete("web") else {
+        panic!("a file's container was deleted");
+    };
+    assert!(said.contains("web.yaml:1"), "{said}");
+    // And the other way round.
+    world.apply(&[("db.yaml", spec("db", ""))]).unwrap();
+    world.write("db.yaml", &spec("db", "  limits: {pids: 3}\n"));
+    until("the file to be refused", || {
+        world.view().refused.iter().any(|file| {
+            file.path.ends_with("db.yaml") && file.rendered.contains("applied over the socket")
+        })
+    });
+    assert_eq!(world.generation("db"), Some(1));
+    // Let go of, the name is the other one's.
+    world.delete("db").unwrap();
+    world.wait_generation("db", 2);
+    fs::remove_file(world.specs().join("web.yaml")).unwrap();
+    world.wait_gone("web");
+    let applied = world.apply(&[("mine.yaml", other)]).unwrap();
+    assert_eq!(effects(&applied), ["web@2:Created"]);
+}
+
+#[test]
+fn an_age_counts_for_what_was_applied_and_it_may_be_applied_again() {
+    let world = World::new();
+    let text = [("job.yaml", spec("job", "  ttl: 2s\n"))];
+    world.apply(&text).unwrap();
+    world.wait_generation("job", 1);
+    world.wait_gone("job");
+    until("its head to go", || {
+        world.running().store.contents().unwrap().heads.is_empty()
+    });
+    let applied = world.apply(&text).unwrap();
+    assert_eq!(effects(&applied), ["job@2:Created"]);
+    world.wait_generation("job", 2);
+}
+
+#[test]
+fn nothing_is_applied_or_deleted_while_the_store_is_in_doubt() {
+    let mut world = World::new();
+    world.apply(&[("db.yaml", spec("db", ""))]).unwrap();
+    world.stop();
+    fs::rename(world.specs(), world.dir.path().join("away")).unwrap();
+    world.start(Some("a test says so"));
+    for denied in [
+        world.apply(&[("a.yaml", spec("web", ""))]).map(drop),
+        world.delete("db").map(drop),
+    ] {
+        let Err(Denied::Unavailable(said)) = denied else {
+            panic!("{denied:?}");
+        };
+        assert!(said.contains("in doubt: a test says so"), "{said}");
+    }
+    assert_eq!(world.deletions(), 0);
+}
+
+#[test]
+fn what_a_lost_store_no_longer_names_is_kept_until_it_is_applied_again_or_let_go() {
+    let mut world = World::new();
+    world.write("web.yaml", &spec("web", ""));
+    world.wait_generation("web", 1);
+    let mode = |world: &World| world.seen.lock().unwrap().mode;
+    let destroys = |world: &World| mode(world).is_some_and(|mode| mode.destroy || mode.prune);
+    for is_applied in [true, false] {
+        world.stop();
+        world.seen = Arc::default();
+        world.start_beside(Some("it was lost"), &["web", "db", "job"]);
+        world.wait_notice("left alone: db, job; bring");
+        world.look_twice();
+        assert!(!destroys(&world));
+        assert!(matches!(world.sync(Some(1)), Err(Denied::Conflict(_))));
+        if is_applied {
+            let applied = world.apply(&[("db.yaml", spec("db", ""))]).unwrap();
+            assert_eq!(
+                effects(&applied),
+                ["db@5:Created"],
+                "after what the host had"
+            );
+            world.look_twice();
+            assert!(!destroys(&world));
+            world.apply(&[("job.yaml", spec("job", ""))]).unwrap();
+            until("the doubt to end", || destroys(&world));
+            for name in ["db", "job"] {
+                world.delete(name).unwrap();
+                world.wait_gone(name);
+            }
+        } else {
+            world.sync(Some(2)).unwrap();
+            until("the doubt to end", || destroys(&world));
+        }
+    }
 }

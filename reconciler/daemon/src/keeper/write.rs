@@ -60,7 +60,7 @@ impl Keeper {
         }
     }
 
-    fn keep_profiles(&self, acceptances: &[Acceptance]) -> Result<(), String> {
+    pub(super) fn keep_profiles(&self, acceptances: &[Acceptance]) -> Result<(), String> {
         for one in acceptances.iter().filter(|one| !one.moved_only) {
             if let Some(text) = &one.seccomp {
                 self.profiles
@@ -71,7 +71,8 @@ impl Keeper {
         Ok(())
     }
 
-    fn apply(&mut self, acceptance: Acceptance) {
+    /// Takes over what was committed.
+    pub(super) fn apply(&mut self, acceptance: Acceptance) {
         let key = acceptance.key;
         let generation = acceptance.accepted.generation;
         if !acceptance.moved_only {
@@ -155,7 +156,7 @@ impl Keeper {
 }
 
 /// Returns what is written for one key.
-fn changes(acceptance: &Acceptance) -> Vec<Change> {
+pub(super) fn changes(acceptance: &Acceptance) -> Vec<Change> {
     let key = &acceptance.key;
     let generation = acceptance.accepted.generation;
     let mut changes = Vec::new();
