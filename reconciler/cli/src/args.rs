@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use specs::id::{Instance, Key};
 
-pub(crate) use applied::{ApplyArgs, DeleteArgs, GetArgs};
+pub(crate) use applied::{ApplyArgs, DeleteArgs, DiffArgs, GetArgs, RollbackArgs};
 use help::{
-    APPLY_HELP, DELETE_HELP, EXIT_CODES, LOGS_HELP, PLAN_HELP, RUN_HELP, STATUS_HELP, SYNC_HELP,
-    VALIDATE_HELP, order_help,
+    APPLY_HELP, DELETE_HELP, EXIT_CODES, LOGS_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP,
+    STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help,
 };
 
 use crate::cmd::target::{LogTarget, Moment, Selector, Span};
@@ -132,6 +132,20 @@ pub(crate) enum Command {
         reconciler get -o json | jq '.[].spec.limits'\n\n\
         Exit codes: 0 done, 1 failed, 4 no such name, 5 no daemon answers")]
     Get(GetArgs),
+    /// List the generations of a container's spec
+    #[command(after_help = "Examples:\n  reconciler history web\n\n\
+        Exit codes: 0 done, 1 failed, 4 no such name, 5 no daemon answers")]
+    History(OneArgs),
+    /// Show what differs between two generations
+    #[command(
+        after_help = "Examples:\n  reconciler diff web            the newest and the one \
+        before\n  reconciler diff web @3..@5\n\n\
+        Exit codes: 0 done, 1 failed, 4 no such name or generation, 5 no daemon answers"
+    )]
+    Diff(DiffArgs),
+    /// Have an earlier generation of an applied container back
+    #[command(after_help = ROLLBACK_HELP)]
+    Rollback(RollbackArgs),
     /// Check spec files; needs neither root nor a daemon
     #[command(after_help = VALIDATE_HELP)]
     Validate(ValidateArgs),

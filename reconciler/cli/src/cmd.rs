@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod follow;
+pub(crate) mod history;
 pub(crate) mod input;
 pub(crate) mod logs;
 pub(crate) mod order;

@@ -78,6 +78,9 @@ fn dispatch(session: &mut Session, cli: &Cli) -> Result<Exit, Failure> {
         Command::Apply(args) => cmd::apply::apply(session, args),
         Command::Delete(args) => cmd::apply::delete(session, args),
         Command::Get(args) => cmd::apply::get(session, args),
+        Command::History(args) => cmd::history::history(session, args),
+        Command::Diff(args) => cmd::history::diff(session, args),
+        Command::Rollback(args) => cmd::history::rollback(session, args),
         Command::Version(args) => cmd::version::version(session, args),
     }
 }

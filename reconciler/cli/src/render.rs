@@ -6,6 +6,7 @@ pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod escape;
 pub(crate) mod events;
+pub(crate) mod history;
 pub(crate) mod human;
 pub(crate) mod paint;
 pub(crate) mod plan;

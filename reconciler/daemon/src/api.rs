@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 mod logs;
+mod past;
 mod plans;
 mod problem;
 pub(crate) mod routes;

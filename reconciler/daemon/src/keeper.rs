@@ -22,6 +22,7 @@ mod config;
 mod desk;
 mod leave;
 mod orders;
+mod past;
 mod publish;
 mod records;
 mod round;
@@ -29,6 +30,7 @@ mod texts;
 mod write;
 
 pub(crate) use desk::Desk;
+pub(crate) use past::Past;
 pub(crate) use publish::{EntryView, NOTHING, View};
 pub(crate) use texts::{Applied, Effect, Preview, Texts};
 
@@ -72,6 +74,10 @@ pub(crate) enum Note {
     Preview(Texts, oneshot::Sender<Preview>),
     /// A person applies texts.
     Apply(Texts, Reply<Applied>),
+    /// A person wants to see what was accepted over time.
+    Past(Key, Reply<Vec<Past>>),
+    /// A person wants an earlier generation back.
+    RollBack(Key, Option<Generation>, u32, Reply<String>),
     /// A person deletes what was applied.
     Delete(Key, u32, Reply<String>),
     /// Nothing more comes.
@@ -286,6 +292,10 @@ impl Keeper {
                             look = true;
                         }
                         Note::Preview(texts, reply) => self.preview(texts, reply),
+                        Note::Past(key, reply) => drop(reply.send(self.past(&key))),
+                        Note::RollBack(key, to, uid, reply) => {
+                            drop(reply.send(self.roll_back(&key, to, uid)));
+                        }
                         Note::Apply(texts, reply) => drop(reply.send(self.apply_texts(texts))),
                         Note::Delete(key, uid, reply) => {
                             drop(reply.send(self.delete_applied(&key, uid)));

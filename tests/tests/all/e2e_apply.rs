@@ -52,6 +52,26 @@ fn what_is_applied_runs_changes_under_the_same_pid_and_goes_when_it_is_deleted()
     assert!(synced.status.success(), "{}", said(&synced));
     assert_eq!(world.pid("worker", "count"), pid);
 
+    let history = said(&world.cli(&["history", "worker"]));
+    let rows = history.lines().skip(1);
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), 2, "{history}");
+    assert_eq!([rows[0][0], rows[0][2], rows[0][3]], ["1", "api", "-"]);
+    assert_eq!([rows[1][0], rows[1][2]], ["2*", "api"]);
+    assert_eq!(rows[1][3..], ["spec.limits.memory,", "spec.limits.pids"]);
+    let diff = said(&world.cli(&["diff", "worker", "@2..@1"]));
+    assert!(diff.contains("spec.limits.memory  96Mi -> 64Mi"), "{diff}");
+    let output = world.cli(&["rollback", "worker", "--wait"]);
+    assert_eq!(
+        said(&output),
+        "worker: generation 3 is as generation 1 was\n"
+    );
+    assert_eq!(
+        world.status("worker")["usage"]["memoryLimitBytes"],
+        64 << 20
+    );
+    assert_eq!(world.pid("worker", "count"), pid);
+
     let output = world.cli(&["delete", "worker", "--wait"]);
     assert_eq!(said(&output), "worker: it is being removed\n");
     assert!(output.status.success());
@@ -73,7 +93,11 @@ fn a_container_from_a_file_is_changed_in_that_file_only() {
     let other = text(&world, "mine.yaml", &WORKER.replace("64Mi", "96Mi"));
     let place = world.path("specs").join("worker.yaml");
     let place = format!("{}:1", place.display());
-    for arguments in [&["apply", "-f", &other][..], &["delete", "worker"]] {
+    for arguments in [
+        &["apply", "-f", &other][..],
+        &["delete", "worker"],
+        &["rollback", "worker", "--to", "1"],
+    ] {
         let output = world.cli(arguments);
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         assert!(said(&output).contains(&place), "{}", said(&output));

@@ -90,6 +90,17 @@ A container whose spec lies in a watched directory goes when its document does.
 Exit codes: 0 done, 1 failed, 3 not gone in time (--wait), 4 no such name, 5 no daemon
 answers";
 
+pub(super) const ROLLBACK_HELP: &str = "\
+Examples:
+  reconciler rollback web               to the newest generation that differs
+  reconciler rollback web --to 3 --wait
+
+The earlier spec is applied anew, under a new number, as the policy and the configuration of
+today have it. A container whose spec lies in a watched directory is changed there.
+
+Exit codes: 0 done, 1 failed, 3 not settled in time (--wait), 4 no such name or generation,
+5 no daemon answers";
+
 pub(super) const VALIDATE_HELP: &str = "\
 Examples:
   reconciler validate                   all of /etc/reconciler/specs.d

@@ -5,9 +5,11 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 
 use super::paint::Paint;
-use reconciler_daemon::api::wire::{Applied, AppliedContainer};
+use reconciler_daemon::api::wire::{
+    Applied, AppliedContainer, Difference, GenerationView, History, PlanField,
+};
 
-use super::{Look, apply, describe, doctor, escape, events, fixture, plan, status, why};
+use super::{Look, apply, describe, doctor, escape, events, fixture, history, plan, status, why};
 
 fn look(color: bool) -> Look {
     Look {
@@ -144,6 +146,45 @@ fn applied_texts_are_told_one_by_one_or_why_none_was_taken() {
     view.refused = fixture::plan().refused;
     let none = apply::applied(&view, look(false).paint);
     check_plain("apply.txt", &format!("{taken}\n{none}"));
+}
+
+#[test]
+fn history_names_what_each_generation_changed() {
+    let fields = |names: &[&str]| {
+        let field = |name: &&str| PlanField {
+            path: (*name).to_owned(),
+            class: "live".to_owned(),
+            from: "64Mi".to_owned(),
+            to: "\u{1b}[2J".to_owned(),
+        };
+        names.iter().map(field).collect::<Vec<_>>()
+    };
+    let one = |generation, ago_ms, source: &str, changed| GenerationView {
+        generation,
+        at_ms: fixture::NOW_MS - ago_ms,
+        source: source.to_owned(),
+        current: generation == 4,
+        changed,
+    };
+    let four = ["spec.a", "spec.b", "spec.c", "spec.d"];
+    let history = History {
+        generations: vec![
+            one(2, 90_000_000, "/etc/reconciler/specs.d/web.yaml:1", None),
+            one(3, 7_200_000, "api", Some(fields(&four))),
+            one(4, 1_000, "api", Some(Vec::new())),
+        ],
+    };
+    let mut found = Difference {
+        from: 2,
+        to: 3,
+        fields: fields(&four[..2]),
+    };
+    let mut text = history::history(&history, &look(false));
+    text.push('\n');
+    text.push_str(&history::difference(&found, look(false).paint));
+    found.fields.clear();
+    text.push_str(&history::difference(&found, look(false).paint));
+    check_plain("history.txt", &text);
 }
 
 #[test]

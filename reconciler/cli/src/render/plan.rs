@@ -102,15 +102,7 @@ fn one(container: &PlanContainer, paint: Paint) -> String {
     let class = escape::line(&container.class);
     let head = paint.put(tone, &format!("{mark} {name}"));
     let mut out = format!("{head} ({class})\n");
-    let width = container
-        .fields
-        .iter()
-        .map(|field| field.path.chars().count())
-        .max()
-        .unwrap_or(0);
-    for each in &container.fields {
-        out.push_str(&field(each, width, paint));
-    }
+    out.push_str(&fields(&container.fields, paint));
     let steps = container.stages.iter().flatten();
     let width = steps
         .map(|step| step.step.chars().count())
@@ -132,6 +124,14 @@ fn one(container: &PlanContainer, paint: Paint) -> String {
         out.push_str(&format!("    {mark} {}\n", escape::line(blocker)));
     }
     out
+}
+
+/// Returns one line a changed field.
+pub(super) fn fields(fields: &[PlanField], paint: Paint) -> String {
+    let widths = fields.iter().map(|field| field.path.chars().count());
+    let width = widths.max().unwrap_or(0);
+    let lines = fields.iter().map(|each| field(each, width, paint));
+    lines.collect()
 }
 
 fn field(field: &PlanField, width: usize, paint: Paint) -> String {

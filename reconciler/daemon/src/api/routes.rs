@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::auth::{Access, Peer, Right};
 use super::problem::Refused;
 use super::wire::{Check, Detail, Doctor, Done, List, PROTOCOL, Sync, Version, Why};
-use super::{plans, stream, views, why as reasons};
+use super::{past, plans, stream, views, why as reasons};
 use crate::board::Board;
 use crate::commit;
 use crate::keeper::{Desk, Note, View};
@@ -141,6 +141,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/containers/{name}", get(detail))
         .route("/v1/containers/{name}/why", get(why))
         .route("/v1/containers/{name}/logs", get(stream::logs))
+        .route("/v1/containers/{name}/history", get(past::history))
+        .route("/v1/containers/{name}/diff", get(past::diff))
         .route("/v1/plan", post(plans::plan))
         .route("/v1/events", get(stream::events))
         .route("/v1/watch", get(stream::watch))
@@ -148,6 +150,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route_layer(middleware::from_fn(may_read));
     let write = Router::new()
         .route("/v1/containers/{name}/{order}", post(order))
+        .route("/v1/containers/{name}/rollback", post(past::roll_back))
         .route("/v1/containers/{name}", delete(remove))
         .route("/v1/apply", post(plans::apply))
         .route("/v1/sync", post(sync))

@@ -236,15 +236,7 @@ pub(crate) fn plan(
     PlanContainer {
         name: key.to_string(),
         class: class(old, &fields, plan).into(),
-        fields: fields
-            .into_iter()
-            .map(|field| PlanField {
-                path: field.path,
-                class: field.class.as_str().into(),
-                from: field.from,
-                to: field.to,
-            })
-            .collect(),
+        fields: fields.into_iter().map(PlanField::from).collect(),
         stages,
         blocked,
     }

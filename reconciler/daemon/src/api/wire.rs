@@ -10,6 +10,9 @@
 //! | `GET /containers/NAME/why` | [`Why`] |
 //! | `GET /containers/NAME/logs?process=&follow=&since_ms=&tail=` | lines of [`LogLine`] |
 //! | `POST /containers/NAME/start`, `stop`, `restart`, `suspend`, `resume` | [`Done`] |
+//! | `GET /containers/NAME/history` | [`History`] |
+//! | `GET /containers/NAME/diff?from=&to=` | [`Difference`] |
+//! | `POST /containers/NAME/rollback` with [`RollBack`] | [`Done`] |
 //! | `DELETE /containers/NAME` | [`Done`] |
 //! | `POST /apply` with [`ApplyAsk`] | [`Applied`] |
 //! | `POST /sync` with [`Sync`] | [`Done`] |
@@ -255,6 +258,61 @@ pub struct PlanField {
     pub from: String,
     /// New value in words.
     pub to: String,
+}
+
+impl From<specs::change::FieldChange> for PlanField {
+    fn from(field: specs::change::FieldChange) -> Self {
+        Self {
+            path: field.path,
+            class: field.class.as_str().to_owned(),
+            from: field.from,
+            to: field.to,
+        }
+    }
+}
+
+/// What was accepted of one container, oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// At most the newest hundred.
+    pub generations: Vec<GenerationView>,
+}
+
+/// One accepted generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationView {
+    /// Its number.
+    pub generation: u64,
+    /// When it was accepted, milliseconds since the epoch.
+    pub at_ms: u64,
+    /// `FILE:LINE` or `api`.
+    pub source: String,
+    /// It is what is wanted now.
+    pub current: bool,
+    /// What differs from the one before; none for the first, and where it cannot be told.
+    pub changed: Option<Vec<PlanField>>,
+}
+
+/// What differs between two generations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    /// The older one's number, if asked that way round.
+    pub from: u64,
+    /// The newer one's.
+    pub to: u64,
+    /// Changed fields.
+    pub fields: Vec<PlanField>,
+}
+
+/// Have an earlier generation back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RollBack {
+    /// Which; none: the newest that differs from what stands.
+    pub to: Option<u64>,
 }
 
 /// One step.

@@ -16,7 +16,7 @@ use specs::id::{Generation, Incarnation, Key};
 use store::{EventQuery, Options, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Applied, Beginning, Denied, Desk, Effect, Keeper, Note, Texts, View};
+use super::{Applied, Beginning, Denied, Desk, Effect, Keeper, Note, Past, Texts, View};
 use crate::accept::Origin;
 use crate::api::wire::PlanFile;
 use crate::ledger::Ledger;
@@ -1077,4 +1077,92 @@ fn what_a_lost_store_no_longer_names_is_kept_until_it_is_applied_again_or_let_go
             until("the doubt to end", || destroys(&world));
         }
     }
+}
+
+impl World {
+    fn past(&self, key: &str) -> Result<Vec<Past>, Denied> {
+        let (reply, answer) = oneshot::channel();
+        let note = Note::Past(Key::new(key).unwrap(), reply);
+        self.running().desk.leave(note).unwrap();
+        answer.blocking_recv().unwrap()
+    }
+
+    fn roll_back(&self, key: &str, to: Option<u64>) -> Result<String, Denied> {
+        let (reply, answer) = oneshot::channel();
+        let key = Key::new(key).unwrap();
+        let note = Note::RollBack(key, to.map(Generation), 0, reply);
+        self.running().desk.leave(note).unwrap();
+        answer.blocking_recv().unwrap()
+    }
+}
+
+#[test]
+fn an_earlier_generation_is_applied_anew_and_history_says_what_was() {
+    let world = World::new();
+    let limits = |pids: u32| {
+        let everything = "  env: {A: one, B: \"\"}\n  files: [{path: /etc/a, content: x, mode: \
+                          \"0600\", user: app}]\n  processes: [{name: p, command: [/bin/sh, -c, \
+                          \"a: {b\"], restart: {backoff: {initial: 1s}}}]\n  ttl: 3h\n";
+        spec(
+            "web",
+            &format!("{everything}  limits: {{pids: {pids}, memory: 64Mi}}\n"),
+        )
+    };
+    for pids in [11, 12, 13] {
+        let applied = world.apply(&[("web.yaml", limits(pids))]).unwrap();
+        assert_eq!(applied.refused, BTreeMap::new());
+    }
+    let digests = |world: &World| {
+        let past = world.past("web").unwrap();
+        assert!(past.iter().all(|one| one.desired.is_some()));
+        past.into_iter()
+            .map(|one| one.accepted.digest)
+            .collect::<Vec<_>>()
+    };
+    let said = world.roll_back("web", None).unwrap();
+    assert_eq!(said, "web: generation 4 is as generation 2 was");
+    let said = world.roll_back("web", Some(1)).unwrap();
+    assert_eq!(said, "web: generation 5 is as generation 1 was");
+    let said = world.roll_back("web", Some(1)).unwrap();
+    assert_eq!(said, "web: it is as generation 1 was already");
+    world.wait_generation("web", 5);
+    let all = digests(&world);
+    // To the byte what was accepted then.
+    assert_eq!((all.len(), all[3], all[4]), (5, all[1], all[0]));
+    let current = world
+        .past("web")
+        .unwrap()
+        .into_iter()
+        .filter(|one| one.is_current);
+    assert_eq!(
+        current
+            .map(|one| one.accepted.generation.0)
+            .collect::<Vec<_>>(),
+        [5]
+    );
+    let Err(Denied::Unknown(said)) = world.roll_back("web", Some(9)) else {
+        panic!("there is no ninth");
+    };
+    assert_eq!(said, "web has no generation 9; 1 to 5 are kept");
+    // What was deleted comes back.
+    world.delete("web").unwrap();
+    world.wait_gone("web");
+    assert!(world.past("web").unwrap().iter().all(|one| !one.is_current));
+    let said = world.roll_back("web", None).unwrap();
+    assert_eq!(said, "web: generation 6 is as generation 5 was");
+    assert!(matches!(world.past("db"), Err(Denied::Unknown(_))));
+    assert!(matches!(
+        world.roll_back("db", None),
+        Err(Denied::Unknown(_))
+    ));
+    // A file's container is changed in its file.
+    world.write("db.yaml", &spec("db", ""));
+    world.wait_generation("db", 1);
+    world.write("db.yaml", &spec("db", "  limits: {pids: 3}\n"));
+    world.wait_generation("db", 2);
+    let Err(Denied::Conflict(said)) = world.roll_back("db", None) else {
+        panic!("a file's container was changed");
+    };
+    assert!(said.contains("db.yaml:1"), "{said}");
+    assert_eq!(world.past("db").unwrap().len(), 2);
 }
