@@ -104,6 +104,9 @@ pub(crate) enum Failure {
     /// Nobody has heard of the container within the time given.
     #[error("no container has the name `{0}`")]
     NoSuchName(Key),
+    /// What is known of the container is no accepted spec.
+    #[error("no spec of {0} was accepted; `reconciler why {0}` tells more")]
+    NothingAccepted(Key),
     /// There is no such field and no such code; with what was perhaps meant.
     #[error("there is no field and no code `{0}`")]
     NothingToExplain(String, String),

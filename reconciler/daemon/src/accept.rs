@@ -1,6 +1,8 @@
 //! From what all sources say to what is written: who holds which name, what is new, what is
 //! refused. Pure; the keeper commits and then applies.
 
+mod loss;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use specs::resolve;
 use specs::spec::Spec;
 use store::model::{Accepted, Override, Source};
 
+use loss::{loser, names, refuse_volume};
+
 use crate::contest::{self, Claim, Holder};
 use crate::ledger::{self, Basis, Ledger};
 use crate::overrides;
@@ -20,10 +24,6 @@ use crate::volumes::Volumes;
 
 /// What each source said last; `Err` while nothing can be said.
 pub(crate) type Said = BTreeMap<PathBuf, Result<Contents, String>>;
-
-mod loss;
-
-use loss::{loser, names, refuse_volume};
 
 /// How texts come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -240,6 +240,7 @@ impl Start {
             doubt,
             found_ranges: self.found.ranges.clone(),
             found_generations: self.found.generations.clone(),
+            found_all: self.found.complete,
             out: self.inbox.clone(),
         }))
     }

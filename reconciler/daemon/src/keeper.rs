@@ -120,6 +120,8 @@ pub(crate) struct Beginning {
     pub(crate) found_ranges: BTreeMap<Key, IdRange>,
     /// Generations seen on the host.
     pub(crate) found_generations: BTreeMap<Key, Generation>,
+    /// Nothing on the host escaped the look that found these.
+    pub(crate) found_all: bool,
     /// Highest incarnation given out.
     pub(crate) incarnation: Incarnation,
     /// To the pump.
@@ -179,6 +181,7 @@ pub(crate) struct Keeper {
     lets_go: bool,
     found_ranges: BTreeMap<Key, IdRange>,
     found_generations: BTreeMap<Key, Generation>,
+    found_all: bool,
     incarnation: Incarnation,
     refused: BTreeMap<String, Refusal>,
     told: BTreeMap<String, String>,
@@ -225,6 +228,7 @@ impl Keeper {
             lets_go: false,
             found_ranges: with.found_ranges,
             found_generations: with.found_generations,
+            found_all: with.found_all,
             incarnation: with.incarnation,
             refused: BTreeMap::new(),
             told: BTreeMap::new(),

@@ -16,6 +16,9 @@ use crate::clock;
 /// Time for the first look at the host.
 const LOOK_MS: u64 = 30_000;
 
+/// Looks until everything could be listed: what ends meanwhile may spoil one.
+const LOOKS_MAX: usize = 3;
+
 /// What a start found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -34,7 +37,14 @@ pub(crate) fn look(driver: &dyn Driver) -> Found {
     let deadline = Deadline {
         at_ms: clock::boot_ms().saturating_add(LOOK_MS),
     };
-    found(&driver.observe(&Scope::Host, deadline))
+    let mut seen = found(&driver.observe(&Scope::Host, deadline));
+    for _ in 1..LOOKS_MAX {
+        if seen.complete {
+            break;
+        }
+        seen = found(&driver.observe(&Scope::Host, deadline));
+    }
+    seen
 }
 
 fn found(observed: &Observed) -> Found {

@@ -6,8 +6,7 @@ use reconciler_daemon::api::wire::{Applied, ApplyAsk, Detail, Done, List, PlanAs
 use serde_json::Value;
 use specs::id::Key;
 
-use super::wait::{self, Goal};
-use super::{Exit, Failure, Session, plan};
+use super::{Exit, Failure, Session, plan, wait};
 use crate::args::{ApplyArgs, DeleteArgs, Format, GetArgs};
 use crate::render::{apply, escape, plan as planned};
 
@@ -44,18 +43,9 @@ pub(crate) fn apply(session: &mut Session, args: &ApplyArgs) -> Result<Exit, Fai
     if !applied.refused.is_empty() {
         return Ok(Exit::Failed);
     }
-    if !args.wait.wait {
-        return Ok(Exit::Done);
-    }
     let names = applied.containers.iter();
     let names: Vec<Key> = names.filter_map(|one| Key::new(&one.name).ok()).collect();
-    let goal = Goal {
-        wanted: &|key| names.contains(key),
-        names: &names,
-        after_order: true,
-    };
-    let found = wait::wait(session, &client, &goal, args.wait.timeout.0)?;
-    Ok(wait::report(session, &found)?.unwrap_or(Exit::Done))
+    wait::settle(session, &client, &names, &args.wait)
 }
 
 /// Deletes containers that were applied.
@@ -93,13 +83,17 @@ pub(crate) fn get(session: &mut Session, args: &GetArgs) -> Result<Exit, Failure
     let client = session.client()?;
     let detail = |name: &str| client.get::<Detail>(&format!("/containers/{name}"));
     let specs: Vec<Value> = match &args.name {
-        Some(name) => vec![detail(name.as_str())?.effective],
+        Some(name) => match detail(name.as_str())?.effective {
+            Value::Null => return Err(Failure::NothingAccepted(name.clone())),
+            spec => vec![spec],
+        },
         None => {
             let list: List = client.get("/containers")?;
             let mut specs = BTreeMap::new();
             for view in &list.containers {
                 let name = view.status.key.as_str();
                 match detail(name) {
+                    Ok(detail) if detail.effective.is_null() => {}
                     Ok(detail) => _ = specs.insert(name, detail.effective),
                     // It went meanwhile.
                     Err(err) if err.is_unknown_name() => {}

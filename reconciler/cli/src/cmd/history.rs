@@ -1,10 +1,8 @@
 //! `reconciler history`, `diff`, `rollback`.
 
 use reconciler_daemon::api::wire::{Difference, Done, History, RollBack};
-use specs::id::Key;
 
-use super::wait::{self, Goal};
-use super::{Exit, Failure, Session};
+use super::{Exit, Failure, Session, wait};
 use crate::args::{DiffArgs, OneArgs, RollbackArgs};
 use crate::render::{escape, history as shown};
 
@@ -46,15 +44,10 @@ pub(crate) fn rollback(session: &mut Session, args: &RollbackArgs) -> Result<Exi
     let done: Done = client.post(&path, &RollBack { to: args.to })?;
     session.out.line(&escape::line(&done.message))?;
     session.out.flush()?;
-    if !args.wait.wait {
-        return Ok(Exit::Done);
-    }
-    let names = [args.name.clone()];
-    let goal = Goal {
-        wanted: &|key: &Key| names.contains(key),
-        names: &names,
-        after_order: true,
-    };
-    let found = wait::wait(session, &client, &goal, args.wait.timeout.0)?;
-    Ok(wait::report(session, &found)?.unwrap_or(Exit::Done))
+    wait::settle(
+        session,
+        &client,
+        std::slice::from_ref(&args.name),
+        &args.wait,
+    )
 }

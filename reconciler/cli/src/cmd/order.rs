@@ -1,10 +1,8 @@
 //! `reconciler start`, `stop`, `restart`, `suspend`, `resume`.
 
 use reconciler_daemon::api::wire::Done;
-use specs::id::Key;
 
-use super::wait::{self, Goal};
-use super::{Exit, Failure, Session};
+use super::{Exit, Failure, Session, wait};
 use crate::args::OrderArgs;
 use crate::render::escape;
 
@@ -19,15 +17,5 @@ pub(crate) fn order(session: &mut Session, verb: &str, args: &OrderArgs) -> Resu
         session.out.line(&escape::line(&done.message))?;
     }
     session.out.flush()?;
-    if !args.wait.wait {
-        return Ok(Exit::Done);
-    }
-    let wanted = |key: &Key| args.names.contains(key);
-    let goal = Goal {
-        wanted: &wanted,
-        names: &args.names,
-        after_order: true,
-    };
-    let found = wait::wait(session, &client, &goal, args.wait.timeout.0)?;
-    Ok(wait::report(session, &found)?.unwrap_or(Exit::Done))
+    wait::settle(session, &client, &args.names, &args.wait)
 }

@@ -9,6 +9,7 @@ use specs::id::Key;
 use specs::status::{ConditionKind, Phase, Status, Truth};
 
 use super::{Exit, Failure, Session, now_ms};
+use crate::args::WaitArgs;
 use crate::client::{Client, Next};
 use crate::render::paint::Tone;
 use crate::render::{escape, status};
@@ -99,6 +100,28 @@ pub(crate) fn wait(
     }
     bar.finish_and_clear();
     Ok(found(&known, goal))
+}
+
+/// With `--wait`, waits until these are settled after an order, and tells what was not reached.
+///
+/// # Errors
+/// When the daemon gives no answer, or standard output takes nothing.
+pub(crate) fn settle(
+    session: &mut Session,
+    client: &Client,
+    names: &[Key],
+    args: &WaitArgs,
+) -> Result<Exit, Failure> {
+    if !args.wait {
+        return Ok(Exit::Done);
+    }
+    let goal = Goal {
+        wanted: &|key| names.contains(key),
+        names,
+        after_order: true,
+    };
+    let found = wait(session, client, &goal, args.timeout.0)?;
+    Ok(report(session, &found)?.unwrap_or(Exit::Done))
 }
 
 /// Waits until nobody knows these names any more; returns those that are left.

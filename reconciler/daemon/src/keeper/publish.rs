@@ -110,8 +110,9 @@ impl Keeper {
         let Some(why) = self.doubt.clone() else {
             return;
         };
-        let is_left = !self.lets_go && !self.unclaimed().is_empty();
-        if is_left
+        // What escaped the look may be in no spec too.
+        let is_settled = self.lets_go || (self.found_all && self.unclaimed().is_empty());
+        if !is_settled
             || !self.is_compared()
             || !self.ledger.unresolved.is_empty()
             || self.store_error.is_some()
@@ -267,6 +268,13 @@ impl Keeper {
         let mut notices = Vec::new();
         if let Some(why) = &self.doubt {
             notices.push(format!("safe mode, nothing is destroyed: {why}"));
+            if !self.found_all {
+                notices.push(
+                    "the host could not be listed whole at the start, so that safe mode is not \
+                     left; start the daemon again, or say `sync --allow-deletes`"
+                        .to_owned(),
+                );
+            }
             let left: Vec<&str> = self.unclaimed().into_iter().map(Key::as_str).collect();
             if !left.is_empty() {
                 let (names, count) = (left.join(", "), left.len());

@@ -52,6 +52,8 @@ struct World {
     dir: tempfile::TempDir,
     config: Config,
     running: Option<Running>,
+    /// What the next start says of its look at the host.
+    found_all: bool,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -79,6 +81,7 @@ impl World {
                 configured(config)
             },
             running: None,
+            found_all: true,
             seen: Arc::default(),
         };
         fs::create_dir(world.specs()).unwrap();
@@ -125,6 +128,7 @@ impl World {
                 .iter()
                 .map(|name| (Key::new(*name).unwrap(), Generation(4)))
                 .collect(),
+            found_all: self.found_all,
             out,
         });
         note_everything(taken, Arc::clone(&self.seen), desk.clone());
@@ -1165,4 +1169,36 @@ fn an_earlier_generation_is_applied_anew_and_history_says_what_was() {
     };
     assert!(said.contains("db.yaml:1"), "{said}");
     assert_eq!(world.past("db").unwrap().len(), 2);
+}
+
+#[test]
+fn a_host_that_was_not_listed_whole_keeps_a_doubt_until_a_person_speaks() {
+    let mut world = World::new();
+    world.stop();
+    world.found_all = false;
+    world.seen = Arc::default();
+    world.start(Some("it was lost"));
+    world.wait_notice("could not be listed whole");
+    world.look_twice();
+    let destroys = |world: &World| {
+        world
+            .seen
+            .lock()
+            .unwrap()
+            .mode
+            .is_some_and(|one| one.destroy)
+    };
+    assert!(!destroys(&world));
+    world.sync(Some(0)).unwrap();
+    until("the doubt to end", || destroys(&world));
+}
+
+#[test]
+fn two_texts_of_one_name_are_not_one() {
+    let world = World::new();
+    let texts = [("-", spec("web", "")), ("-", spec("db", ""))];
+    let applied = world.apply(&texts).unwrap();
+    assert!(applied.refused["-"].line.contains("two texts"));
+    let twice = [texts[0].clone(), texts[0].clone()];
+    assert_eq!(effects(&world.apply(&twice).unwrap()), ["web@1:Created"]);
 }

@@ -132,6 +132,11 @@ impl Keeper {
 
     /// Writes a tombstone for what was applied.
     pub(super) fn delete_applied(&mut self, key: &Key, uid: u32) -> Result<String, Denied> {
+        if let Some(why) = self.ledger.unresolved.get(key) {
+            return Err(Denied::Conflict(format!(
+                "the accepted spec of {key} cannot be resolved, so it stays as it is: {why}"
+            )));
+        }
         let Some(entry) = self.ledger.entries.get(key) else {
             return Err(Denied::Unknown(format!("there is no container {key}")));
         };
@@ -179,6 +184,7 @@ impl Keeper {
             ignored: Vec::new(),
         };
         let (uid, origin) = (texts.uid, texts.origin);
+        let mut given: BTreeMap<String, String> = BTreeMap::new();
         for file in texts.files {
             let source = match origin {
                 Origin::Directory => Path::new(&file.path).parent().unwrap_or(Path::new("")),
@@ -186,7 +192,12 @@ impl Keeper {
                 Origin::Socket => Path::new(""),
             };
             let bytes = file.text.as_bytes();
-            let reading = reading::read(&self.config, source, &file.path, uid, bytes);
+            let mut reading = reading::read(&self.config, source, &file.path, uid, bytes);
+            let earlier = given.insert(file.path.clone(), file.text);
+            if earlier.is_some_and(|earlier| given.get(&file.path) != Some(&earlier)) {
+                let why = "two texts have this name; give each its own";
+                reading.outcome = Err(Refusal::plain(&file.path, why, Vec::new()));
+            }
             contents
                 .files
                 .insert(file.path, Readout::Says(Arc::new(reading)));
