@@ -1,6 +1,7 @@
 //! From a list of changes to one batch: what each change writes, and which may not be.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 
 use specs::desired::IdRange;
@@ -86,6 +87,7 @@ impl Draft<'_> {
             Change::Delete { key, at_ms } => self.delete(key, *at_ms),
             Change::Clean { key, keep_range } => self.clean(key, *keep_range),
             Change::HoldRange { key, range } => self.hold_range(key, *range),
+            Change::HoldAddress { key, address } => self.hold_address(key, *address),
             Change::LifeBegins(life) => self.life_begins(life),
             Change::LifeEnded { key, incarnation } => {
                 self.remove(Tree::Lives, wire::numbered_key(key, incarnation.0));
@@ -161,6 +163,7 @@ impl Draft<'_> {
         let at = || key.as_str().as_bytes().to_vec();
         self.remove(Tree::Desired, at());
         self.remove(Tree::Overrides, at());
+        self.remove(Tree::Addresses, at());
         if !keep_range {
             self.remove(Tree::Allocations, at());
         }
@@ -189,6 +192,26 @@ impl Draft<'_> {
         let at = key.as_str().as_bytes();
         let content = wired(Tree::Allocations, at, wire::range_content(range))?;
         self.put(Tree::Allocations, at, &content)
+    }
+
+    fn hold_address(&mut self, key: &Key, address: Option<Ipv4Addr>) -> Result<(), DraftError> {
+        let Some(address) = address else {
+            self.remove(Tree::Addresses, key.as_str().as_bytes().to_vec());
+            return Ok(());
+        };
+        for (at, framed) in self.all(Tree::Addresses, b"")? {
+            // As with ranges: a damaged one cannot be compared.
+            let Ok(holder) = wire::container(&at) else {
+                continue;
+            };
+            let held = frame::open(Tree::Addresses, &at, &framed).map(wire::address);
+            if holder != *key && matches!(held, Ok(Ok(held)) if held == address) {
+                return Err(RefusedError::AddressHeld { address, holder }.into());
+            }
+        }
+        let at = key.as_str().as_bytes();
+        let content = wired(Tree::Addresses, at, wire::address_content(address))?;
+        self.put(Tree::Addresses, at, &content)
     }
 
     fn life_begins(&mut self, life: &LifeRecord) -> Result<(), DraftError> {

@@ -20,6 +20,7 @@ pub(crate) enum Tree {
     Desired,
     History,
     Allocations,
+    Addresses,
     Lives,
     Overrides,
     Events,
@@ -28,10 +29,11 @@ pub(crate) enum Tree {
 
 impl Tree {
     /// All of them, in order.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Desired,
         Self::History,
         Self::Allocations,
+        Self::Addresses,
         Self::Lives,
         Self::Overrides,
         Self::Events,
@@ -44,6 +46,7 @@ impl Tree {
             Self::Desired => "desired",
             Self::History => "history",
             Self::Allocations => "allocations",
+            Self::Addresses => "addresses",
             Self::Lives => "lives",
             Self::Overrides => "overrides",
             Self::Events => "events",

@@ -1,5 +1,7 @@
 //! What the store holds, in its own words.
 
+use std::net::Ipv4Addr;
+
 use specs::desired::IdRange;
 use specs::event::{Event, Severity};
 use specs::id::{Digest, Generation, Incarnation, Key};
@@ -11,6 +13,8 @@ pub struct Contents {
     pub heads: Vec<Head>,
     /// Id ranges held.
     pub id_ranges: Vec<(Key, IdRange)>,
+    /// Addresses held.
+    pub addresses: Vec<(Key, Ipv4Addr)>,
     /// Lives that may have left objects on the host.
     pub lives: Vec<LifeRecord>,
     /// Standing orders of people.
@@ -111,7 +115,8 @@ pub enum Change {
         /// When, milliseconds since the epoch.
         at_ms: u64,
     },
-    /// Cleanup was seen: head, override and (unless `keep_range`) id range go; history stays.
+    /// Cleanup was seen: head, override, address and (unless `keep_range`) id range go; history
+    /// stays.
     Clean {
         /// Which key.
         key: Key,
@@ -124,6 +129,13 @@ pub enum Change {
         key: Key,
         /// The range.
         range: IdRange,
+    },
+    /// A key is given an address instead of the one it had, or has none any more.
+    HoldAddress {
+        /// Which key.
+        key: Key,
+        /// The address.
+        address: Option<Ipv4Addr>,
     },
     /// Objects of this life may exist from now on.
     LifeBegins(LifeRecord),

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use specs::id::{Generation, Incarnation, Key};
@@ -165,6 +166,14 @@ pub enum RefusedError {
         /// Last id asked for.
         last: u32,
         /// Who holds some of them.
+        holder: Key,
+    },
+    /// An address is another key's.
+    #[error("the address {address} belongs to {holder}")]
+    AddressHeld {
+        /// The address asked for.
+        address: Ipv4Addr,
+        /// Whose it is.
         holder: Key,
     },
     /// Two lives would have one incarnation.

@@ -111,6 +111,13 @@ pub(crate) fn contents(engine: &dyn Engine, meta: &Meta) -> Result<Contents, Eng
         &mut damaged,
         |key, content| Ok((named(key)?, wire::range(content)?)),
     )?;
+    let addresses = collect(
+        engine,
+        Tree::Addresses,
+        b"",
+        &mut damaged,
+        |key, content| Ok((named(key)?, wire::address(content)?)),
+    )?;
     let lives = collect(engine, Tree::Lives, b"", &mut damaged, wire::life)?;
     let overrides = collect(
         engine,
@@ -126,6 +133,7 @@ pub(crate) fn contents(engine: &dyn Engine, meta: &Meta) -> Result<Contents, Eng
     Ok(Contents {
         heads,
         id_ranges,
+        addresses,
         lives,
         overrides,
         incarnation: Incarnation(meta.incarnation),
@@ -150,6 +158,10 @@ pub(crate) fn damaged_places(engine: &dyn Engine) -> Result<Vec<(Tree, Vec<u8>)>
                 Tree::Allocations => {
                     wire::container(key)?;
                     wire::range(content).map(|_| ())
+                }
+                Tree::Addresses => {
+                    wire::container(key)?;
+                    wire::address(content).map(|_| ())
                 }
                 Tree::Lives => wire::life(key, content).map(|_| ()),
                 Tree::Overrides => {

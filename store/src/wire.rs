@@ -2,6 +2,8 @@
 //!
 //! Fields: `docs/formats/store.md`. A new field is a new [`SCHEMA`].
 
+use std::net::Ipv4Addr;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +141,12 @@ struct Range {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Address {
+    address: Ipv4Addr,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Life {
     generation: Generation,
 }
@@ -216,6 +224,15 @@ pub(crate) fn range_content(range: IdRange) -> Result<Vec<u8>, WireError> {
 pub(crate) fn range(content: &[u8]) -> Result<IdRange, WireError> {
     let Range { base, count } = from_json(content)?;
     Ok(IdRange { base, count })
+}
+
+pub(crate) fn address_content(address: Ipv4Addr) -> Result<Vec<u8>, WireError> {
+    json(&Address { address })
+}
+
+pub(crate) fn address(content: &[u8]) -> Result<Ipv4Addr, WireError> {
+    let Address { address } = from_json(content)?;
+    Ok(address)
 }
 
 pub(crate) fn life_content(generation: Generation) -> Result<Vec<u8>, WireError> {

@@ -321,6 +321,32 @@ fn no_id_is_held_by_two() {
 }
 
 #[test]
+fn no_address_is_held_by_two() {
+    let hold = |number, last: Option<u8>| Change::HoldAddress {
+        key: key(number),
+        address: last.map(|last| [10, 254, 0, last].into()),
+    };
+    check(|store, room, kind| {
+        commit(&store, &[hold(1, Some(6))]);
+        let refused = refusal(&store, &[hold(2, Some(6))]);
+        assert!(matches!(refused, RefusedError::AddressHeld { holder, .. } if holder == key(1)));
+        // Two change places in one list: each lets go first.
+        commit(&store, &[hold(2, Some(7))]);
+        let swap = [
+            hold(1, None),
+            hold(2, None),
+            hold(1, Some(7)),
+            hold(2, Some(6)),
+        ];
+        commit(&store, &swap);
+        drop(store);
+        let held = open_sound(room, kind).contents().unwrap().addresses;
+        let address = |last: u8| [10, 254, 0, last].into();
+        assert_eq!(held, [(key(1), address(7)), (key(2), address(6))]);
+    });
+}
+
+#[test]
 fn an_incarnation_is_given_once_and_never_falls_back() {
     check(|store, room, kind| {
         commit(&store, &[begins(1, 41)]);

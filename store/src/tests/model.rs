@@ -1,6 +1,7 @@
 //! The store against the simplest thing that does the same.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -26,6 +27,7 @@ pub(super) struct Model {
     heads: BTreeMap<Key, (Generation, u64, bool)>,
     history: BTreeMap<(Key, Generation), Accepted>,
     ranges: BTreeMap<Key, IdRange>,
+    addresses: BTreeMap<Key, Ipv4Addr>,
     lives: BTreeMap<(Key, Incarnation), Generation>,
     overrides: BTreeMap<Key, Override>,
     events: Vec<Event>,
@@ -89,6 +91,7 @@ impl Model {
                 let is_ok = self.heads.get(key).is_none_or(|head| head.2);
                 self.heads.remove(key);
                 self.overrides.remove(key);
+                self.addresses.remove(key);
                 if !keep_range {
                     self.ranges.remove(key);
                 }
@@ -103,6 +106,13 @@ impl Model {
                 });
                 self.ranges.insert(key.clone(), *range);
                 is_free && range.count > 0 && end(range) <= 1 << 32
+            }
+            Change::HoldAddress { key, address } => {
+                self.addresses.remove(key);
+                let is_free = !self.addresses.values().any(|held| Some(*held) == *address);
+                self.addresses
+                    .extend(address.map(|address| (key.clone(), address)));
+                is_free
             }
             Change::LifeBegins(life) => {
                 let at = (life.key.clone(), life.incarnation);
@@ -162,6 +172,7 @@ impl Model {
                     .iter()
                     .map(|(key, range)| (key.clone(), *range))
                     .collect(),
+                addresses: self.addresses.clone().into_iter().collect(),
                 lives: self.lives.iter().map(life).collect(),
                 overrides: self.overrides.clone().into_iter().collect(),
                 incarnation: Incarnation(self.incarnation),
@@ -228,6 +239,7 @@ impl Dump {
         let (a, b) = (&self.contents, &other.contents);
         first("head", &a.heads, &b.heads)
             .or_else(|| first("range", &a.id_ranges, &b.id_ranges))
+            .or_else(|| first("address", &a.addresses, &b.addresses))
             .or_else(|| first("life", &a.lives, &b.lives))
             .or_else(|| first("override", &a.overrides, &b.overrides))
             .or_else(|| first("damage", &a.damaged, &b.damaged))
@@ -283,6 +295,10 @@ fn any_change() -> impl Strategy<Value = Change> {
                 key,
                 range: IdRange { base, count },
             }
+        }),
+        (keys(), any::<bool>(), 0..4u32).prop_map(|(key, holds, last)| {
+            let address = holds.then(|| Ipv4Addr::from_bits(0x0afe_0000 + last));
+            Change::HoldAddress { key, address }
         }),
         (keys(), 1..9u64, 1..4u64).prop_map(|(key, life, generation)| {
             Change::LifeBegins(LifeRecord {

@@ -74,11 +74,15 @@ pub(super) fn changes(seed: u64, number: u64, most: u64) -> Vec<Change> {
                     order: Some(order),
                 },
                 Change::HoldRange {
-                    key: owner,
+                    key: owner.clone(),
                     range: IdRange {
                         base,
                         count: 65_536,
                     },
+                },
+                Change::HoldAddress {
+                    key: owner,
+                    address: Some(std::net::Ipv4Addr::from_bits(0x0afe_0000 + base / 65_536)),
                 },
             ]
         }
