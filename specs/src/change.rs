@@ -183,6 +183,11 @@ impl Diff {
         list: &Field,
         fields: &[Field],
     ) {
+        let nameless = |side: Side<'_>| side.items().iter().any(|item| identity(item).is_none());
+        if old.into_iter().chain(new).any(nameless) {
+            let class = list.class.unwrap_or(Class::Recreate);
+            return self.nameless(path, class, old, new);
+        }
         for id in keys(old, new) {
             let path = format!("{path}[{id}]");
             let (old, new) = (
@@ -206,6 +211,27 @@ impl Diff {
                     new,
                 ),
             }
+        }
+    }
+
+    /// Tells of a list whose items have no names by those that only one of the two has.
+    fn nameless(&mut self, path: &str, class: Class, old: Option<Side<'_>>, new: Option<Side<'_>>) {
+        let (old, new) = (
+            old.map_or(&[][..], Side::items),
+            new.map_or(&[][..], Side::items),
+        );
+        let words = |these: &[Value], others: &[Value]| {
+            let own = these.iter().filter(|item| !others.contains(item));
+            let own: Vec<String> = own.map(|item| item.to_string().replace('"', "")).collect();
+            if own.is_empty() {
+                "none".to_owned()
+            } else {
+                own.join(", ")
+            }
+        };
+        let (from, to) = (words(old, new), words(new, old));
+        if from != to {
+            self.push(path, class, from, to);
         }
     }
 

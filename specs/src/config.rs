@@ -2,8 +2,11 @@
 
 mod file;
 mod laws;
+mod network;
 
-use crate::desired::{IdRange, NameOrId};
+use std::net::Ipv4Addr;
+
+use crate::desired::{IdRange, NameOrId, Range};
 use crate::diagnostic::Diagnostic;
 use crate::fields::CONFIG;
 use crate::id::Instance;
@@ -61,6 +64,8 @@ pub struct Pools {
     pub ids: Vec<IdRange>,
     /// How many ids each container gets.
     pub ids_per_container: u32,
+    /// IPv4 networks that no one else on the host or beside it uses.
+    pub addresses: Vec<Range>,
 }
 
 /// What holds when a spec says nothing.
@@ -70,6 +75,24 @@ pub struct Defaults {
     pub limits: DefaultLimits,
     /// Resource limits of each process.
     pub rlimits: Rlimits,
+    /// What holds for every isolated network.
+    pub network: NetworkDefaults,
+}
+
+/// What holds for every isolated network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkDefaults {
+    /// Ports of the host's own that are not published may be spoken to, where a spec's egress
+    /// says so.
+    pub host_access: bool,
+    /// Destinations that every container may speak to.
+    pub allow: Vec<Range>,
+    /// Destinations that none may.
+    pub deny: Vec<Range>,
+    /// Resolvers of a container that names none; empty: the host's.
+    pub dns: Vec<Ipv4Addr>,
+    /// Largest packet, bytes.
+    pub mtu: u32,
 }
 
 /// Limits of a container whose spec does not set them. `None` is "not limited".
@@ -139,6 +162,19 @@ impl Default for Paths {
     }
 }
 
+impl Default for NetworkDefaults {
+    /// Nobody speaks to the address at which clouds give out credentials.
+    fn default() -> Self {
+        Self {
+            host_access: false,
+            allow: Vec::new(),
+            deny: vec![Range::one(Ipv4Addr::new(169, 254, 169, 254))],
+            dns: Vec::new(),
+            mtu: 1500,
+        }
+    }
+}
+
 impl Default for Pools {
     /// Above the ranges of login shells, subordinate ids and systemd's containers, below
     /// those that systemd gives to foreign images (UIDS-GIDS of systemd).
@@ -149,6 +185,10 @@ impl Default for Pools {
                 count: 4000 * 65_536,
             }],
             ids_per_container: 65_536,
+            addresses: vec![Range {
+                first: Ipv4Addr::new(10, 254, 0, 0),
+                last: Ipv4Addr::new(10, 254, 255, 255),
+            }],
         }
     }
 }

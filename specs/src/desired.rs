@@ -8,9 +8,14 @@
 //! Not `Serialize` on purpose: what crosses a boundary has its own wire type there.
 
 mod digest;
+mod names;
+mod network;
 pub(crate) mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use names::Names;
+pub use network::{Egress, Flow, Isolated, Network, Port, Range, Traffic, Transport};
 
 use crate::id::{Generation, Key, ProcessName, VolumeName};
 use crate::units::{Bytes, MilliCpu, Millis, Secret, Signal};
@@ -38,7 +43,14 @@ pub struct Desired {
     pub container: Container,
     /// What the kernel enforces. *Live.*
     pub limits: Limits,
-    /// Files placed in the root before the first process starts. *By `on_change`.*
+    /// Ports of the host that lead to it, sorted; empty unless its network is isolated. *Live.*
+    pub ports: Vec<Port>,
+    /// Where it may speak to; says nothing unless its network is isolated. *Live.*
+    pub egress: Egress,
+    /// How it finds others by name; none unless its network is isolated. *Live.*
+    pub names: Option<Names>,
+    /// Files placed in the root before the first process starts, those that `names` makes
+    /// included. *By `on_change`.*
     pub files: Vec<File>,
     /// What runs, by name. Adding or removing one is *live*, changing one *process*.
     pub processes: BTreeMap<ProcessName, Process>,
@@ -86,15 +98,6 @@ pub enum Writable {
     Persistent,
     /// There are none: the root is read-only.
     None,
-}
-
-/// Network namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Network {
-    /// Its own, with a loopback and nothing else.
-    None,
-    /// The host's.
-    Host,
 }
 
 /// One mount below the root.

@@ -5,47 +5,27 @@
 //! lines resolves to the same.
 
 pub mod capability;
+mod network;
+mod security;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+pub use security::{MASKED_PATHS, READ_ONLY_PATHS};
 
 use crate::config::Defaults;
 use crate::desired::{
-    Container, Desired, Device, File, IdRange, Limits, LogMode, Logs, Mount, MountSource, NameOrId,
-    Network, OnChange, Process, Propagation, Restart, RestartPolicy, Rootfs, Run, Seccomp,
-    Security, Stop, User, UserNamespace, Writable,
+    Container, Desired, File, IdRange, Limits, LogMode, Logs, Mount, MountSource, NameOrId, Names,
+    Network, OnChange, Process, Propagation, Restart, RestartPolicy, Rootfs, Run, Seccomp, Stop,
+    User, UserNamespace, Writable,
 };
 use crate::diagnostic::{Code, Diagnostic};
+use crate::fields::is_below;
 use crate::id::Generation;
 use crate::parse::Place;
 use crate::parse::faults::Fault;
 use crate::spec::{self, Spec};
 use crate::units::{Bytes, Millis, Mode, Signal};
-
-/// Paths made read-only in every container that is not privileged.
-pub const READ_ONLY_PATHS: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
-
-/// Paths hidden in every container that is not privileged.
-pub const MASKED_PATHS: [&str; 13] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-    "/sys/fs/selinux",
-];
 
 /// Most tasks when neither the spec nor the config says.
 pub const PIDS_DEFAULT: u32 = 1024;
@@ -57,6 +37,8 @@ pub struct Choices<'a> {
     pub generation: Generation,
     /// The container's range of ids; needed with a user namespace of its own.
     pub id_range: Option<IdRange>,
+    /// The container's address; needed with an isolated network whose spec names none.
+    pub address: Option<Ipv4Addr>,
     /// Text of the file that `security.seccomp` names, read when the spec was accepted.
     pub seccomp_json: Option<String>,
     /// A person's standing order about running.
@@ -75,6 +57,13 @@ pub fn needs_id_range(spec: &Spec) -> bool {
     !is_host_user(&spec.spec)
 }
 
+/// Says whether the spec needs an address.
+#[must_use]
+pub fn needs_address(spec: &Spec) -> bool {
+    let network = spec.spec.network.as_ref();
+    network.and_then(|network| network.mode) == Some(spec::NetworkMode::Isolated)
+}
+
 /// Returns the path of the seccomp profile that the spec names, to be read for [`Choices`].
 #[must_use]
 pub fn seccomp_path(spec: &Spec) -> Option<&str> {
@@ -85,7 +74,7 @@ pub fn seccomp_path(spec: &Spec) -> Option<&str> {
 /// Returns the container with nothing left to decide.
 ///
 /// # Errors
-/// When a range of ids or a seccomp profile is needed and was not given.
+/// When a range of ids, an address or a seccomp profile is needed and was not given.
 pub fn resolve(spec: &Spec, choices: &Choices<'_>) -> Result<Desired, Vec<Diagnostic>> {
     let body = &spec.spec;
     let mut missing = Vec::new();
@@ -101,6 +90,10 @@ pub fn resolve(spec: &Spec, choices: &Choices<'_>) -> Result<Desired, Vec<Diagno
             UserNamespace::Own(IdRange { base: 0, count: 0 })
         }
     };
+    let network = network::network(spec, choices).unwrap_or_else(|fault| {
+        missing.push(fault);
+        Network::None
+    });
     let seccomp = seccomp(spec, choices).unwrap_or_else(|fault| {
         missing.push(fault);
         Seccomp::Default
@@ -116,6 +109,8 @@ pub fn resolve(spec: &Spec, choices: &Choices<'_>) -> Result<Desired, Vec<Diagno
         None | Some(spec::State::Running) => Run::Running,
         Some(spec::State::Stopped) => Run::Stopped,
     };
+    let container = container(spec, network, user_namespace, seccomp);
+    let names = network::names(spec, choices);
     let process = |process: &spec::Process| {
         let resolved = resolve_process(process, body, choices.defaults);
         (process.name.clone(), resolved)
@@ -129,9 +124,12 @@ pub fn resolve(spec: &Spec, choices: &Choices<'_>) -> Result<Desired, Vec<Diagno
         suspend: choices.suspend_override.or(body.suspend).unwrap_or(false),
         ttl: body.ttl,
         restart_epoch: choices.restart_epoch,
-        container: container(spec, user_namespace, seccomp),
         limits: limits(body.limits.as_ref(), choices.defaults),
-        files: files(&body.files),
+        ports: network::ports(spec),
+        egress: network::egress(spec, names.as_ref(), &choices.defaults.network),
+        files: files(&body.files, names.as_ref(), &container),
+        names,
+        container,
         processes: body.processes.iter().map(process).collect(),
     })
 }
@@ -165,9 +163,13 @@ fn seccomp(spec: &Spec, choices: &Choices<'_>) -> Result<Seccomp, Fault> {
     }
 }
 
-fn container(spec: &Spec, user_namespace: UserNamespace, seccomp: Seccomp) -> Container {
+fn container(
+    spec: &Spec,
+    network: Network,
+    user_namespace: UserNamespace,
+    seccomp: Seccomp,
+) -> Container {
     let body = &spec.spec;
-    let network = body.network.as_ref().and_then(|network| network.mode);
     Container {
         rootfs: Rootfs {
             directory: body.rootfs.directory.clone(),
@@ -181,12 +183,9 @@ fn container(spec: &Spec, user_namespace: UserNamespace, seccomp: Seccomp) -> Co
             .hostname
             .clone()
             .unwrap_or_else(|| spec.metadata.name.to_string()),
-        network: match network {
-            None | Some(spec::NetworkMode::None) => Network::None,
-            Some(spec::NetworkMode::Host) => Network::Host,
-        },
+        network,
         mounts: mounts(&body.mounts),
-        security: security(body.security.as_ref(), user_namespace, seccomp),
+        security: security::security(body.security.as_ref(), user_namespace, seccomp),
     }
 }
 
@@ -225,69 +224,6 @@ fn mount(mount: &spec::Mount) -> Option<Mount> {
     })
 }
 
-fn security(
-    given: Option<&spec::Security>,
-    user_namespace: UserNamespace,
-    seccomp: Seccomp,
-) -> Security {
-    let absent = spec::Security::default();
-    let given = given.unwrap_or(&absent);
-    let privileged = given.privileged.unwrap_or(false);
-    let mut devices: Vec<Device> = given.devices.iter().map(device).collect();
-    devices.sort_by(|a, b| a.path.cmp(&b.path));
-    let paths = |built_in: &[&str], added: &[String]| {
-        let built_in = if privileged { &[] } else { built_in };
-        let built_in = built_in.iter().map(|path| (*path).to_owned());
-        let all: BTreeSet<String> = built_in.chain(added.iter().cloned()).collect();
-        all.into_iter().collect::<Vec<String>>()
-    };
-    Security {
-        user_namespace,
-        capabilities: capabilities(given, privileged),
-        seccomp,
-        no_new_privileges: given.no_new_privileges.unwrap_or(!privileged),
-        privileged,
-        devices,
-        sysctls: given.sysctls.clone(),
-        read_only_paths: paths(&READ_ONLY_PATHS, &given.read_only_paths),
-        masked_paths: paths(&MASKED_PATHS, &given.masked_paths),
-    }
-}
-
-fn capabilities(given: &spec::Security, privileged: bool) -> BTreeSet<String> {
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    if privileged {
-        return owned(&capability::NAMES);
-    }
-    let absent = spec::Capabilities::default();
-    let change = given.capabilities.as_ref().unwrap_or(&absent);
-    let mut set: BTreeSet<String> = owned(&capability::BASE);
-    for name in &change.drop {
-        match capability::canonical(name) {
-            Some(name) => _ = set.remove(name),
-            None => set.clear(),
-        }
-    }
-    set.extend(
-        change
-            .add
-            .iter()
-            .filter_map(|name| capability::canonical(name))
-            .map(String::from),
-    );
-    set
-}
-
-fn device(device: &spec::Device) -> Device {
-    let access = device.access.as_deref().unwrap_or("rw");
-    Device {
-        path: device.path.clone(),
-        read: access.contains('r'),
-        write: access.contains('w'),
-        mknod: access.contains('m'),
-    }
-}
-
 fn limits(given: Option<&spec::Limits>, defaults: &Defaults) -> Limits {
     let absent = spec::Limits::default();
     let given = given.unwrap_or(&absent);
@@ -313,7 +249,9 @@ fn root() -> User {
     }
 }
 
-fn files(files: &[spec::File]) -> Vec<File> {
+/// The files of the spec, and those that say how others are found by name: where the spec
+/// puts a file or a mount itself, its own word holds.
+fn files(files: &[spec::File], names: Option<&Names>, container: &Container) -> Vec<File> {
     let file = |file: &spec::File| File {
         path: file.path.clone(),
         content: file.content.0.clone(),
@@ -322,6 +260,21 @@ fn files(files: &[spec::File]) -> Vec<File> {
         on_change: file.on_change.unwrap_or(OnChange::Restart),
     };
     let mut out: Vec<File> = files.iter().map(file).collect();
+    let address = container
+        .network
+        .isolated()
+        .map(|isolated| isolated.address);
+    for made in names
+        .zip(address)
+        .iter()
+        .flat_map(|(names, address)| names.files(&container.hostname, *address))
+    {
+        let is_below = |path: &str| path == made.path || is_below(&made.path, &[path]);
+        let is_placed = files.iter().any(|file| file.path == made.path);
+        if !is_placed && !container.mounts.iter().any(|mount| is_below(&mount.path)) {
+            out.push(made);
+        }
+    }
     out.sort_by(|a, b| a.path.cmp(&b.path));
     out
 }

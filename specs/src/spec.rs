@@ -4,6 +4,7 @@
 //! Schema show them. What each field does when absent and what a change of it costs stands
 //! in the `fields` module.
 
+mod network;
 mod process;
 mod security;
 
@@ -12,6 +13,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use network::{
+    Allow, Dns, Egress, EgressDefault, Network, NetworkMode, Port, PortProtocol, Protocol,
+};
 pub use process::{
     Backoff, LogMode, Logs, Process, Restart, RestartPolicy, Rlimits, SetRlimit, Stop,
 };
@@ -181,27 +185,6 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 4_194_304))]
     pub pids: Option<u32>,
-}
-
-/// The container's network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Network {
-    /// `none` is a network of its own with a loopback and nothing else. `host` shares the
-    /// host's; with its own user namespace the container then sees `/sys` read-only, and cannot
-    /// bind ports below 1024, because the host's network belongs to the host's user namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<NetworkMode>,
-}
-
-/// Which network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum NetworkMode {
-    /// Its own, with a loopback only.
-    None,
-    /// The host's.
-    Host,
 }
 
 /// A directory put into the root.

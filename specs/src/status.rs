@@ -1,5 +1,7 @@
 //! What people are told about one container. Derived, never edited.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Generation, Key, ProcessName};
@@ -30,12 +32,25 @@ pub struct Status {
     pub next_retry_ms: Option<u64>,
     /// Live use against limits.
     pub usage: Option<Usage>,
+    /// What connects it to the network, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkStatus>,
     /// Newest failure that still stands: what failed, on what, why, and the remedy.
     pub last_error: Option<Failure>,
     /// A person's standing order, if any: `stopped`, `suspended`.
     pub override_note: Option<String>,
     /// Drift seen and not yet repaired, or differences that are left alone; one line each.
     pub drift: Vec<String>,
+}
+
+/// What connects a container to the network, as observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkStatus {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Ports of the host that lead to it: `[ADDRESS:]PORT->PORT/PROTOCOL`.
+    pub ports: Vec<String>,
 }
 
 /// One word for a table.

@@ -6,6 +6,7 @@
 
 mod amount;
 mod cpuset;
+mod net;
 mod rlimit;
 mod signal;
 mod user;
@@ -13,6 +14,7 @@ mod user;
 use std::fmt;
 
 pub use cpuset::CpuSet;
+pub use net::{Address, AnyAddress, IcmpNumber, Ports, Subnet, Target};
 pub use rlimit::{Count, Micros, Quantity, Seconds, SoftHard};
 pub(crate) use user::ID_MAX;
 

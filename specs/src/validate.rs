@@ -2,9 +2,12 @@
 //! containers. Laws of a single field stand with its type.
 
 mod container;
+mod network;
 mod set;
 
-pub use set::{Claim, Duplicate, duplicates, refusal, validate_set};
+pub use set::{
+    Claim, Duplicate, PortClaim, address_of, duplicates, ports_of, refusal, validate_set,
+};
 
 use crate::diagnostic::{Code, plain};
 use crate::parse::faults::{Fault, Faults};
@@ -17,6 +20,7 @@ pub(crate) fn laws(documents: &[&Node<'_>], faults: &mut Faults<'_>) {
     for document in documents {
         if let Some(spec) = document.get("spec") {
             container::laws(spec, faults);
+            network::laws(spec, faults);
         }
         let name = document
             .get("metadata")

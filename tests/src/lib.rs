@@ -10,6 +10,7 @@ pub mod eventually;
 pub mod golden;
 pub mod host;
 pub mod inventory;
+pub mod network;
 mod root;
 pub mod world;
 

@@ -9,7 +9,7 @@ const APPLETS: &[&str] = &[
     "sh", "sleep", "echo", "cat", "ls", "httpd", "wget", "id", "env", "touch", "mount", "umount",
     "hostname", "kill", "ps", "seq", "yes", "true", "false", "dd", "date", "grep", "mkdir", "rm",
     "chmod", "chown", "stat", "head", "tail", "wc", "test", "printf", "trap", "ip", "mknod",
-    "find",
+    "find", "nc", "ping", "timeout",
 ];
 
 /// Makes a small real root from the static busybox that Debian ships.

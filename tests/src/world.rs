@@ -14,6 +14,7 @@ use crate::cgroups::{clear_cgroup, find_directories};
 use crate::eventually::{eventually, until};
 use crate::host::signal;
 use crate::inventory::Inventory;
+use crate::network::{Network, entered};
 use crate::root::make_root;
 
 mod end;
@@ -33,6 +34,8 @@ pub struct World {
     daemon: Option<Child>,
     before: Inventory,
     extra: Vec<String>,
+    /// A process in the network namespace that the daemon runs in; none for the host's own.
+    network: Option<u32>,
     /// File systems of this world's own, by path.
     mounts: Vec<PathBuf>,
 }
@@ -78,6 +81,7 @@ impl World {
             daemon: None,
             before,
             extra: Vec::new(),
+            network: None,
             mounts: Vec::new(),
         }
     }
@@ -107,6 +111,13 @@ impl World {
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.extra
             .extend(arguments.iter().map(|text| (*text).to_owned()));
+        self
+    }
+
+    /// Runs the daemon in a network of the test's own.
+    #[must_use]
+    pub fn on(mut self, network: &Network) -> Self {
+        self.network = Some(network.pid());
         self
     }
 
@@ -212,7 +223,10 @@ impl World {
     /// Returns the command that starts this world's daemon.
     #[must_use]
     pub fn daemon_command(&self) -> Command {
-        let mut command = Command::new(bin("reconciler"));
+        let mut command = match self.network {
+            None => Command::new(bin("reconciler")),
+            Some(pid) => entered(pid, &bin("reconciler")),
+        };
         command
             .arg("run")
             .arg("--specs")

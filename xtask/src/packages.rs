@@ -33,11 +33,23 @@ pub(crate) const GIT: Package = Package {
     name: "git",
     purpose: "tests of specs synced from Git",
 };
-/// The leak oracle's look at packet filters.
+/// The leak oracle's look at packet filters, and a second reader of ours.
 pub(crate) const NFTABLES: Package = Package {
     file: "/usr/sbin/nft",
     name: "nftables",
     purpose: "the leak oracle's packet filters",
+};
+/// Networks of the tests' own, and hands that change what is ours.
+pub(crate) const IPROUTE2: Package = Package {
+    file: "/sbin/ip",
+    name: "iproute2",
+    purpose: "the tests' own networks",
+};
+/// A second reader of the connections that the kernel tracks.
+pub(crate) const CONNTRACK: Package = Package {
+    file: "/usr/sbin/conntrack",
+    name: "conntrack",
+    purpose: "a look at tracked connections",
 };
 
 /// The virtual machine.

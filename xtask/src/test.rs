@@ -20,6 +20,8 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         packages::E2FSPROGS,
         packages::GIT,
         packages::NFTABLES,
+        packages::IPROUTE2,
+        packages::CONNTRACK,
     ])?;
     let bin = build::run(false)?;
     let before = inventory()?;

@@ -60,6 +60,8 @@ pub enum WakeReason {
     Cgroup,
     /// A mount table changed.
     Mount,
+    /// A device, an address or a route of the host changed, or its packet filter.
+    Network,
     /// Events were lost.
     Overflow,
 }

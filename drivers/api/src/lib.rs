@@ -14,6 +14,7 @@ mod driver;
 mod error;
 mod fact;
 mod files;
+mod network;
 mod observed;
 mod ownership;
 mod step;
@@ -22,6 +23,7 @@ pub use driver::{Deadline, Driver, Scope, Wake, WakeReason};
 pub use error::{Outcome, StepError, StepFailure};
 pub use fact::{Fact, Gap};
 pub use files::files_mark;
+pub use network::{LinkObserved, NetworkObserved, RulesObserved};
 pub use observed::{
     Bundle, Cgroup, ContainerObserved, ExitStatus, Init, Life, LimitsObserved, MountObserved,
     Observed, ProcessId, ProcessObserved, ProcessState, Run, Shim, ShimState, UsageObserved,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use specs::id::{Digest, Generation, Incarnation, Key, ProcessName};
 
-use crate::{Fact, Gap};
+use crate::{Fact, Gap, NetworkObserved};
 
 /// What the host said when asked, for one scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,11 +45,30 @@ pub struct Life {
     /// Whether the loopback link in its network namespace is up; only with a live init of
     /// its own network namespace.
     pub loopback_up: Fact<bool>,
+    /// What connects it to the network.
+    pub network: NetworkObserved,
     /// Processes by name. Kept by init, told by the shim: [`Fact::Unknown`] while nobody can
     /// be asked.
     pub processes: Fact<BTreeMap<ProcessName, ProcessObserved>>,
     /// Digest of each placed file as it was last written, by path.
     pub files: Fact<BTreeMap<String, Digest>>,
+}
+
+impl Life {
+    /// Nothing of it is there.
+    pub const ABSENT: Self = Self {
+        bundle: Fact::Absent,
+        cgroup: Fact::Absent,
+        root: Fact::Absent,
+        shim: Fact::Absent,
+        init: Fact::Absent,
+        mounts: Fact::Absent,
+        exposed: Fact::Absent,
+        loopback_up: Fact::Absent,
+        network: NetworkObserved::ABSENT,
+        processes: Fact::Absent,
+        files: Fact::Absent,
+    };
 }
 
 /// What the runtime directory says of the life it belongs to.

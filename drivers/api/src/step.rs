@@ -62,6 +62,15 @@ pub enum Action {
     WriteFiles(Arc<Desired>),
     /// Sets the loopback link of the container's network namespace up.
     RaiseLoopback,
+    /// Brings the packet filter to what the container wants: its policy, and what all
+    /// containers share; with the ports that can be had. In force before it is connected.
+    SetRules(Arc<Desired>),
+    /// Lets its ports of the host lead to it, and no others, and holds them on the host.
+    PublishPorts(Arc<Desired>),
+    /// Makes the devices between container and host, or mends them.
+    ConnectNetwork(Arc<Desired>),
+    /// Takes the life's rules, ports and devices away.
+    RemoveNetwork,
     /// Starts a process, or starts it again.
     StartProcess {
         /// Which.
@@ -132,6 +141,10 @@ impl Action {
             Self::AdoptInit => "AdoptInit",
             Self::WriteFiles(_) => "WriteFiles",
             Self::RaiseLoopback => "RaiseLoopback",
+            Self::SetRules(_) => "SetRules",
+            Self::PublishPorts(_) => "PublishPorts",
+            Self::ConnectNetwork(_) => "ConnectNetwork",
+            Self::RemoveNetwork => "RemoveNetwork",
             Self::StartProcess { .. } => "StartProcess",
             Self::StopProcess { .. } => "StopProcess",
             Self::SignalProcess { .. } => "SignalProcess",

@@ -15,9 +15,11 @@ use crate::caps;
 use crate::cgroup::devices;
 use crate::cgroup::layout::{Kind, Layout};
 use crate::error::words;
+use crate::nft::Firewall;
 use crate::places::Places;
 use crate::sys::{probe, seccomp};
 
+mod network;
 mod room;
 
 /// How a check came out.
@@ -69,7 +71,12 @@ fn tried<T>(name: &str, outcome: io::Result<T>, otherwise: CheckResult, remedy: 
 }
 
 /// Asks everything.
-pub(crate) fn checks(layout: &Layout, state_dir: &Path, places: &Places) -> Vec<Check> {
+pub(crate) fn checks(
+    layout: &Layout,
+    state_dir: &Path,
+    places: &Places,
+    firewall: &Firewall,
+) -> Vec<Check> {
     let mut found = cgroups(layout);
     found.push(outlive(layout));
     found.push(tried(
@@ -109,6 +116,7 @@ pub(crate) fn checks(layout: &Layout, state_dir: &Path, places: &Places) -> Vec<
     found.push(filters());
     found.push(resource());
     found.push(inotify());
+    found.extend(network::checks(firewall));
     found.extend(room::rooms(places));
     found
 }

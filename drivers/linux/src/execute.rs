@@ -1,6 +1,7 @@
 //! Does one step. Every act checks first whether it is done, so twice equals once.
 
 mod cgroups;
+mod network;
 mod processes;
 mod shims;
 
@@ -128,6 +129,10 @@ impl Act<'_> {
             Action::AdoptInit => self.adopt_init(),
             Action::WriteFiles(desired) => self.write_files(desired),
             Action::RaiseLoopback => self.raise_loopback(),
+            Action::SetRules(desired) => self.set_rules(desired),
+            Action::PublishPorts(desired) => self.publish_ports(desired),
+            Action::ConnectNetwork(desired) => self.connect_network(desired),
+            Action::RemoveNetwork => self.remove_network(),
             Action::StartProcess { name, desired } => self.start_process(name, desired),
             Action::StopProcess {
                 name,

@@ -17,7 +17,9 @@ use crate::cgroup::layout::{Layout, LayoutError};
 use crate::clients::Clients;
 use crate::doctor::{self, Check};
 use crate::links::Links;
+use crate::nft::Firewall;
 use crate::places::Places;
+use crate::ports::Ports;
 use crate::seccomp::Filters;
 use crate::wake::Wakes;
 use crate::{bundle, clock};
@@ -82,7 +84,7 @@ pub struct CgroupsError(#[from] LayoutError);
 /// The real host.
 ///
 /// *Guarantees:* no decision rests on what it remembers; what it keeps are open connections,
-/// compiled filters and watches, each of which can be lost without harm.
+/// compiled filters, held ports and watches, each of which can be lost without harm.
 pub struct LinuxHost {
     pub(crate) places: Places,
     pub(crate) layout: Layout,
@@ -92,6 +94,8 @@ pub struct LinuxHost {
     pub(crate) filters: Filters,
     pub(crate) devices: Devices,
     pub(crate) links: Links,
+    pub(crate) firewall: Firewall,
+    pub(crate) ports: Ports,
     pub(crate) clients: Clients,
     pub(crate) wakes: Wakes,
     /// Held for reading while groups are made and shims join theirs, for writing while empty
@@ -143,9 +147,11 @@ impl LinuxHost {
             shim,
             filters: Filters::default(),
             devices: Devices::default(),
+            firewall: Firewall::new(&instance),
+            ports: Ports::default(),
             links: Links::new().map_err(OpenError::Events)?,
             clients: Clients::default(),
-            wakes: Wakes::start(wake).map_err(OpenError::Events)?,
+            wakes: Wakes::start(&instance, wake).map_err(OpenError::Events)?,
             parents: RwLock::new(()),
             places,
             layout,
@@ -155,7 +161,8 @@ impl LinuxHost {
 
     /// Asks the host what it can do.
     pub fn doctor(&self) -> Vec<Check> {
-        doctor::checks(&self.layout, &self.options.state_dir, &self.places)
+        let state = &self.options.state_dir;
+        doctor::checks(&self.layout, state, &self.places, &self.firewall)
     }
 
     /// Returns the directory of a key's log files.

@@ -116,6 +116,7 @@ pub(crate) fn build(
         // Whatever the daemon runs under is not meant for containers.
         oom_score_adj: Some(0),
         assembly: sources.assembly.into(),
+        isolated: container.network.isolated().is_some(),
         complete: true,
     })
 }

@@ -1,7 +1,8 @@
-//! Links of a container's network namespace, over rtnetlink.
+//! Links of a container's network namespace and of the host's, over rtnetlink.
 //!
 //! A netlink socket belongs to the namespace it was opened in, so a thread enters the
-//! namespace, opens one, asks, and ends.
+//! container's namespace, opens one, asks, and ends. What concerns the host is asked from the
+//! calling thread: its namespace is the host's.
 
 use std::fs::File;
 use std::io;
@@ -9,15 +10,24 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use driver_api::{Deadline, Fact, ProcessId, StepError};
-use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::{Handle, LinkUnspec};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::runtime::Runtime;
 
 use crate::clock::left_ms;
-use crate::error::{During as _, gap, retry};
+use crate::error::{failed, gap, retry, terminal};
 use crate::process;
+
+mod ends;
+mod laws;
+mod pair;
+mod routes;
+mod sysctl;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use pair::Wire;
+pub(crate) use sysctl::{forward, forwarding};
 
 /// The loopback link has this number in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -38,8 +48,18 @@ enum LinkError {
     Enter(#[source] io::Error),
     #[error("open a netlink socket")]
     Socket(#[source] io::Error),
-    #[error("netlink")]
-    Netlink(#[source] rtnetlink::Error),
+    #[error("{what}")]
+    Refused {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{what}")]
+    Netlink {
+        what: &'static str,
+        #[source]
+        source: rtnetlink::Error,
+    },
     #[error("the kernel did not answer in time")]
     Late,
     #[error("the connection ended")]
@@ -48,12 +68,48 @@ enum LinkError {
     Gone,
     #[error("the thread in its network namespace panicked")]
     Panic,
+    #[error("a device {device} stands that is not ours, alias {alias:?}")]
+    Foreign { device: String, alias: String },
+    #[error("an end of the pair went while it was made")]
+    Apart,
 }
 
 #[derive(Clone, Copy)]
 enum Ask {
     Loopback,
     Raise,
+}
+
+impl LinkError {
+    /// Keeps the kernel's number where it gave one.
+    fn of(what: &'static str, err: rtnetlink::Error) -> Self {
+        match err {
+            rtnetlink::Error::NetlinkError(said) => Self::Refused {
+                what,
+                source: said.to_io(),
+            },
+            source => Self::Netlink { what, source },
+        }
+    }
+
+    /// Returns the kernel's number.
+    fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Refused { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    fn step(self, what: String, leaf: &str) -> StepError {
+        match self {
+            Self::Gone => StepError::Stale(format!("the init of {leaf} is gone")),
+            Self::Foreign { ref device, .. } => {
+                let hint = format!("rename or delete the device {device}");
+                terminal(what, self.to_string(), hint)
+            }
+            err => failed(what, &err),
+        }
+    }
 }
 
 impl Links {
@@ -72,7 +128,7 @@ impl Links {
         leaf: &str,
         deadline: Deadline,
     ) -> Fact<bool> {
-        match self.within(init, deadline, Ask::Loopback) {
+        match self.loopback(init, deadline, Ask::Loopback) {
             Ok(Some(up)) => Fact::Known(up),
             Ok(None) | Err(LinkError::Gone) => Fact::Absent,
             Err(err) => Fact::Unknown(gap(format!("read the loopback link of {leaf}"), &err)),
@@ -87,71 +143,89 @@ impl Links {
         deadline: Deadline,
     ) -> Result<bool, StepError> {
         let what = || format!("raise the loopback link of {leaf}");
-        match self.within(init, deadline, Ask::Raise) {
+        match self.loopback(init, deadline, Ask::Raise) {
             Ok(Some(was_up)) => Ok(!was_up),
             Ok(None) => Err(retry(what(), "its network namespace has no loopback link")),
-            Err(LinkError::Gone) => Err(StepError::Stale(format!("the init of {leaf} is gone"))),
-            Err(err) => Err(io::Error::other(err)).during(what),
+            Err(err) => Err(err.step(what(), leaf)),
         }
     }
 
-    /// Does the asking inside the namespace; `None` when there is no loopback link.
-    fn within(
+    fn loopback(
         &self,
         init: ProcessId,
         deadline: Deadline,
         ask: Ask,
     ) -> Result<Option<bool>, LinkError> {
-        let namespace = File::open(process::proc_path(init.pid, "ns/net")).map_err(|err| {
-            if crate::text::is_gone(&err) {
-                LinkError::Gone
-            } else {
-                LinkError::Open(err)
-            }
-        })?;
-        // The pid was ours when the namespace was opened only if it still is.
-        match process::is_alive(init) {
-            Ok(true) => {}
-            Ok(false) => return Err(LinkError::Gone),
-            Err(err) => return Err(LinkError::Open(err)),
-        }
-        let patience = Duration::from_millis(left_ms(deadline).clamp(1, ANSWER_MS_MAX));
+        let namespace = namespace(init)?;
+        self.inside(&namespace, deadline, async |handle| {
+            loopback(handle, ask).await
+        })
+    }
+
+    /// Talks with the kernel inside a namespace.
+    fn inside<T: Send>(
+        &self,
+        namespace: &File,
+        deadline: Deadline,
+        talk: impl AsyncFnOnce(&Handle) -> Result<T, LinkError> + Send,
+    ) -> Result<T, LinkError> {
         std::thread::scope(|scope| {
-            let asked = scope.spawn(|| {
+            let asked = scope.spawn(move || {
                 let kind = Some(LinkNameSpaceType::Network);
                 move_into_link_name_space(namespace.as_fd(), kind)
                     .map_err(|err| LinkError::Enter(err.into()))?;
-                self.runtime.block_on(converse(ask, patience))
+                self.here(deadline, talk)
             });
             asked.join().unwrap_or(Err(LinkError::Panic))
         })
     }
-}
 
-async fn converse(ask: Ask, patience: Duration) -> Result<Option<bool>, LinkError> {
-    let (connection, handle, _unasked) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
-    // Not spawned: with this call the socket goes too.
-    tokio::select! {
-        answer = answer(&handle, ask) => answer.map_err(LinkError::Netlink),
-        () = connection => Err(LinkError::Ended),
-        () = tokio::time::sleep(patience) => Err(LinkError::Late),
+    /// Talks with the kernel in the namespace of the calling thread.
+    fn here<T>(
+        &self,
+        deadline: Deadline,
+        talk: impl AsyncFnOnce(&Handle) -> Result<T, LinkError>,
+    ) -> Result<T, LinkError> {
+        let patience = Duration::from_millis(left_ms(deadline).clamp(1, ANSWER_MS_MAX));
+        self.runtime.block_on(async {
+            // Strict: only then does the kernel look at what a dump is asked to leave out.
+            let (connection, handle, _unasked) =
+                rtnetlink::new_connection_with_strict_check().map_err(LinkError::Socket)?;
+            // Not spawned: with this call the socket goes too.
+            tokio::select! {
+                answer = talk(&handle) => answer,
+                () = connection => Err(LinkError::Ended),
+                () = tokio::time::sleep(patience) => Err(LinkError::Late),
+            }
+        })
     }
 }
 
-async fn answer(handle: &Handle, ask: Ask) -> Result<Option<bool>, rtnetlink::Error> {
-    let mut links = handle.link().get().match_index(LOOPBACK).execute();
-    let link = match links.try_next().await {
-        Ok(Some(link)) => link,
-        Ok(None) => return Ok(None),
-        Err(rtnetlink::Error::NetlinkError(said)) if said.raw_code() == -libc::ENODEV => {
-            return Ok(None);
+/// Opens the network namespace of a process.
+fn namespace(init: ProcessId) -> Result<File, LinkError> {
+    let namespace = File::open(process::proc_path(init.pid, "ns/net")).map_err(|err| {
+        if crate::text::is_gone(&err) {
+            LinkError::Gone
+        } else {
+            LinkError::Open(err)
         }
-        Err(err) => return Err(err),
-    };
-    let is_up = link.header.flags.contains(LinkFlags::Up);
-    if let (Ask::Raise, false) = (ask, is_up) {
-        let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
-        handle.link().set(up).execute().await?;
+    })?;
+    // The pid was ours when the namespace was opened only if it still is.
+    match process::is_alive(init) {
+        Ok(true) => Ok(namespace),
+        Ok(false) => Err(LinkError::Gone),
+        Err(err) => Err(LinkError::Open(err)),
     }
-    Ok(Some(is_up))
+}
+
+/// Returns whether the loopback link was up; `None` when there is none.
+async fn loopback(handle: &Handle, ask: Ask) -> Result<Option<bool>, LinkError> {
+    let Some(link) = ends::by_index(handle, LOOPBACK).await? else {
+        return Ok(None);
+    };
+    if let (Ask::Raise, false) = (ask, link.is_up) {
+        let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
+        laws::change(handle, up, "raise it").await?;
+    }
+    Ok(Some(link.is_up))
 }

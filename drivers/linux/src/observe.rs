@@ -1,5 +1,6 @@
 //! What the host says is there.
 
+mod network;
 pub(crate) mod peek;
 mod report;
 pub(crate) mod shims;
@@ -9,8 +10,8 @@ use std::io;
 use std::path::Path;
 
 use driver_api::{
-    Cgroup, ContainerObserved, Deadline, Fact, Gap, Init, Life, Mark, MountObserved, Observed,
-    ProcessId, Scope, Shim, ShimState,
+    Cgroup, ContainerObserved, Deadline, Fact, Gap, Init, Life, Mark, MountObserved,
+    NetworkObserved, Observed, ProcessId, Scope, Shim, ShimState,
 };
 use specs::id::Key;
 
@@ -24,6 +25,7 @@ use crate::host::LinuxHost;
 use crate::places::list_marks;
 use crate::{bundle, covers, mounts, process, rootdirs, text};
 
+use network::Table;
 use peek::{Peek, peek};
 use report::{observe_files, observe_processes};
 use shims::Shims;
@@ -41,6 +43,8 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
         Shims::new()
     });
     marks.extend(shims.keys().cloned());
+    let table = network::table(host, deadline);
+    list_network(host, scope, deadline, &table, &mut marks, &mut gaps);
     list(host, scope, &mut marks, &mut gaps);
     let mut containers: BTreeMap<Key, ContainerObserved> = BTreeMap::new();
     for mark in marks {
@@ -51,7 +55,7 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
         let life = if boot_ms() > deadline.at_ms {
             too_late(&mark)
         } else {
-            observe_life(host, &mark, found, deadline)
+            observe_life(host, &mark, found, &table, deadline)
         };
         if let Some(life) = life {
             let container = containers.entry(mark.key).or_default();
@@ -62,6 +66,39 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
         complete: gaps.is_empty(),
         gaps,
         containers,
+    }
+}
+
+/// Lists lives by their rules; for the whole host also by their devices, which go with their
+/// namespace and so hardly ever outlive all else.
+fn list_network(
+    host: &LinuxHost,
+    scope: &Scope,
+    deadline: Deadline,
+    table: &Table,
+    marks: &mut BTreeSet<Mark>,
+    gaps: &mut Vec<Gap>,
+) {
+    let instance = &host.places.instance;
+    match table {
+        Ok(table) => {
+            let own = match scope {
+                Scope::Host => String::new(),
+                Scope::Container(key) => format!("{key}."),
+            };
+            let leaves = table.lives.keys().filter(|leaf| leaf.starts_with(&own));
+            marks.extend(leaves.filter_map(|leaf| Mark::from_leaf(instance, leaf).ok()));
+        }
+        // A container without a network of this kind waits for nobody's rules; of the others
+        // each says that its own are unknown.
+        Err(gap) if matches!(scope, Scope::Host) => gaps.push(gap.clone()),
+        Err(_) => {}
+    }
+    if matches!(scope, Scope::Host) {
+        match host.links.devices(instance, deadline) {
+            Ok(found) => marks.extend(found),
+            Err(err) => gaps.push(gap("list the devices of the network", &err)),
+        }
     }
 }
 
@@ -147,6 +184,11 @@ fn too_late(mark: &Mark) -> Option<Life> {
         mounts: unknown(mark),
         exposed: unknown(mark),
         loopback_up: unknown(mark),
+        network: NetworkObserved {
+            link: unknown(mark),
+            rules: unknown(mark),
+            forwarding: unknown(mark),
+        },
         processes: unknown(mark),
         files: unknown(mark),
     })
@@ -156,6 +198,7 @@ fn observe_life(
     host: &LinuxHost,
     mark: &Mark,
     found: &[ProcessId],
+    table: &Table,
     deadline: Deadline,
 ) -> Option<Life> {
     let leaf = mark.leaf();
@@ -178,6 +221,14 @@ fn observe_life(
         }
         (Fact::Unknown(gap), _) => Fact::Unknown(gap.clone()),
         _ => Fact::Absent,
+    };
+    let connection = match launch {
+        // Neither devices nor rules were ever made for it.
+        Some(launch) if !launch.isolated => NetworkObserved::ABSENT,
+        launch => {
+            let id = init.known().map(|(id, _)| *id);
+            network::observe(host, (mark, id), launch.is_some(), table, deadline)
+        }
     };
     let exposed = match (&init, launch, &mount_table) {
         (Fact::Known((id, _)), Some(launch), Fact::Known(mounts)) => {
@@ -206,6 +257,7 @@ fn observe_life(
         mounts: mount_table,
         exposed,
         loopback_up,
+        network: connection,
         processes: observe_processes(&peek, &directory, &leaf),
         files: observe_files(&peek, &leaf),
         init,
@@ -217,7 +269,9 @@ fn observe_life(
         && life.cgroup.is_absent()
         && life.root.is_absent()
         && life.shim.is_absent()
-        && life.init.is_absent();
+        && life.init.is_absent()
+        && life.network.rules.is_absent()
+        && life.network.link.is_absent();
     (!nothing).then_some(life)
 }
 

@@ -1,5 +1,5 @@
-//! Hints to look again: one thread that waits for processes, shims, cgroup files and mount
-//! tables. Losing any of it costs no more than waiting for the next resync.
+//! Hints to look again: one thread that waits for processes, shims, cgroup files, mount tables
+//! and the network. Losing any of it costs no more than waiting for the next resync.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,12 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use driver_api::{Mark, ProcessId, Wake, WakeReason};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use rustix::event::{EventfdFlags, epoll, eventfd};
-use specs::id::Key;
+use specs::id::{Instance, Key};
 
 use crate::cgroup::Group;
 use crate::process;
 
 mod connection;
+mod network;
+
+use network::Network;
 
 /// Most descriptors and most watched files; what is beyond is seen at the next resync.
 const WATCHED_MAX: usize = 65_536;
@@ -29,8 +32,12 @@ const TOKEN_END: u64 = 0;
 const TOKEN_FILES: u64 = 1;
 /// A connection on which an answer is waited for.
 const TOKEN_NOBODY: u64 = 2;
+/// Changes of devices, addresses and routes.
+const TOKEN_LINKS: u64 = 3;
+/// Changes of the packet filter.
+const TOKEN_FILTER: u64 = 4;
 /// The first that is given out.
-const TOKEN_FIRST: u64 = 3;
+const TOKEN_FIRST: u64 = 5;
 
 /// Files of a group whose change is worth a look: limits that somebody else may write.
 const FILES: [&str; 14] = [
@@ -67,6 +74,8 @@ struct Table {
     lives: BTreeMap<Mark, Watched>,
     tokens: BTreeMap<u64, (Mark, WakeReason)>,
     files: BTreeMap<WatchDescriptor, Mark>,
+    /// Host ends of the lives, by name.
+    devices: BTreeMap<String, Key>,
     next: u64,
 }
 
@@ -96,8 +105,11 @@ impl Shared {
 }
 
 impl Wakes {
-    /// Starts the thread.
-    pub(crate) fn start(wake: Arc<dyn Fn(Wake) + Send + Sync>) -> io::Result<Self> {
+    /// Starts the thread; the network it listens to is that of the calling thread.
+    pub(crate) fn start(
+        instance: &Instance,
+        wake: Arc<dyn Fn(Wake) + Send + Sync>,
+    ) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let end = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
@@ -105,6 +117,8 @@ impl Wakes {
         epoll::add(&poll, &end, epoll::EventData::new_u64(TOKEN_END), flags)?;
         let files = epoll::EventData::new_u64(TOKEN_FILES);
         epoll::add(&poll, inotify.as_fd(), files, flags)?;
+        let mut network = Network::open(instance);
+        network.listen(&poll);
         let table = Mutex::new(Table {
             next: TOKEN_FIRST,
             ..Table::default()
@@ -121,7 +135,7 @@ impl Wakes {
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("wake".to_owned())
-            .spawn(move || run(&of_thread))?;
+            .spawn(move || run(&of_thread, &mut network))?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -170,14 +184,17 @@ impl Wakes {
         life.groups.retain(|at, _| present.contains(at));
         if life.shim.is_some() || life.init.is_some() || !life.groups.is_empty() {
             table.lives.insert(mark.clone(), life);
+            table.devices.insert(mark.device(), mark.key.clone());
         } else {
             forget_tokens(&mut table, &life.tokens);
+            table.devices.remove(&mark.device());
         }
     }
 
     /// Forgets a life that is over.
     pub(crate) fn forget(&self, mark: &Mark) {
         let mut table = self.shared.table();
+        table.devices.remove(&mark.device());
         if let Some(life) = table.lives.remove(mark) {
             forget_tokens(&mut table, &life.tokens);
             for watch in life.groups.into_values().flatten() {
@@ -296,7 +313,7 @@ fn forget_tokens(table: &mut Table, tokens: &[u64]) {
     }
 }
 
-fn run(shared: &Shared) {
+fn run(shared: &Shared, network: &mut Network) {
     let mut events = Vec::with_capacity(EVENTS_MAX);
     while !shared.is_ending.load(Ordering::Acquire) {
         events.clear();
@@ -316,6 +333,8 @@ fn run(shared: &Shared) {
             match event.data.u64() {
                 TOKEN_END => return,
                 TOKEN_FILES => files(shared, &mut hints),
+                TOKEN_LINKS => network.links(shared, &mut hints),
+                TOKEN_FILTER => network.filter(&mut hints),
                 token => {
                     let found = shared.table().tokens.get(&token).cloned();
                     hints.extend(found.map(|(mark, reason)| (Some(mark.key), reason)));

@@ -90,6 +90,9 @@ pub struct Launch {
     /// How the root is put together.
     #[prost(enumeration = "Assembly", tag = "27")]
     pub assembly: i32,
+    /// The daemon connects its network namespace to the host's.
+    #[prost(bool, tag = "28")]
+    pub isolated: bool,
     /// Always true, and the last bytes of the file: one cut short between two fields would
     /// otherwise decode to a container with fewer restrictions. Later fields get lower tags.
     #[prost(bool, tag = "500")]

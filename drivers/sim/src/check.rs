@@ -111,6 +111,13 @@ fn may(step: &Step, said: &ContainerObserved, complete: bool) -> Result<(), Stri
             let unknown = life.is_none_or(|life| life.cgroup.gap().is_some());
             absent("cgroup", !unknown)
         }
+        Action::RemoveNetwork => absent(
+            "init",
+            life.is_some_and(|life| life.init.is_absent() && life.shim.is_absent()),
+        ),
+        Action::StartProcess { desired, .. } if !is_ruled(desired, life) => {
+            Err("the rules of its network are not known to be in force".into())
+        }
         Action::StopProcess { .. } | Action::ForgetProcess(_) | Action::StartProcess { .. } => {
             let known = life.is_some_and(|life| life.processes.gap().is_none());
             if known {
@@ -121,11 +128,26 @@ fn may(step: &Step, said: &ContainerObserved, complete: bool) -> Result<(), Stri
         }
         Action::WriteFiles(_)
         | Action::RaiseLoopback
+        | Action::SetRules(_)
+        | Action::PublishPorts(_)
+        | Action::ConnectNetwork(_)
         | Action::SignalProcess { .. }
         | Action::SetLimits(_)
         | Action::RestoreMount { .. }
         | Action::CoverPath { .. } => Ok(()),
     }
+}
+
+/// *Law:* no process begins in a network whose rules were not seen in force.
+fn is_ruled(desired: &Desired, life: Option<&Life>) -> bool {
+    let Some(isolated) = desired.container.network.isolated() else {
+        return true;
+    };
+    let rules = life.and_then(|life| life.network.rules.known());
+    rules.is_some_and(|rules| {
+        let speaks = rules.address == Some(isolated.address);
+        speaks && rules.shared && rules.egress.as_ref() == Some(&desired.egress)
+    })
 }
 
 /// Holds the world against the laws after a step.

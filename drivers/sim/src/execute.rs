@@ -7,6 +7,7 @@ use specs::desired::{Desired, Limits, Writable};
 use specs::id::{Incarnation, Key};
 
 use crate::check;
+use crate::network::SimNetwork;
 use crate::world::{SimCgroup, SimInit, World, enforced, mounted};
 
 mod process;
@@ -105,6 +106,19 @@ impl World {
             Action::RaiseLoopback => {
                 self.standing(id)?;
                 self.life(id.0, id.1).loopback_up = true;
+                Ok(Outcome::Done)
+            }
+            Action::SetRules(desired) => {
+                self.set_rules(id, desired, half);
+                Ok(Outcome::Done)
+            }
+            Action::PublishPorts(desired) => {
+                self.publish(id, desired, half);
+                Ok(Outcome::Done)
+            }
+            Action::ConnectNetwork(desired) => self.connect(id, desired, half),
+            Action::RemoveNetwork => {
+                self.life(id.0, id.1).network = SimNetwork::default();
                 Ok(Outcome::Done)
             }
             Action::StartProcess { name, desired } => self.start_process(id, name, desired),

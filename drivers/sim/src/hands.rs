@@ -34,13 +34,25 @@ pub enum Hand {
     InitMoved,
     /// Somebody sets the loopback link down.
     LoopbackDown,
+    /// Somebody flushes the packet filter.
+    RulesFlushed,
+    /// Somebody edits a rule of the container.
+    RulesEdited,
+    /// Somebody takes a published port away.
+    PortsLost,
+    /// Somebody deletes its devices.
+    LinkLost,
+    /// Somebody deletes a route or an address.
+    LinkBroken,
+    /// Somebody turns forwarding off.
+    ForwardingOff,
     /// The host is started anew.
     Reboot,
 }
 
 impl Hand {
     /// Every one but the reboot, which is no matter of one container.
-    pub const SMALL: [Self; 13] = [
+    pub const SMALL: [Self; 19] = [
         Self::ProcessDies,
         Self::ShimDies,
         Self::ShimHangs,
@@ -54,6 +66,12 @@ impl Hand {
         Self::CgroupPartial,
         Self::InitMoved,
         Self::LoopbackDown,
+        Self::RulesFlushed,
+        Self::RulesEdited,
+        Self::PortsLost,
+        Self::LinkLost,
+        Self::LinkBroken,
+        Self::ForwardingOff,
     ];
 }
 
@@ -161,6 +179,31 @@ impl World {
                 .map(|init| init.in_cgroup = false)
                 .is_some(),
             Hand::LoopbackDown => core::mem::take(&mut life.loopback_up),
+            Hand::RulesFlushed => life.network.rules.take().is_some(),
+            Hand::RulesEdited | Hand::PortsLost => {
+                let Some(rules) = &mut life.network.rules else {
+                    return false;
+                };
+                match (hand, pick) {
+                    (Hand::PortsLost, _) => return rules.ports.pop_first().is_some(),
+                    (_, 0..2) => rules.shared = false,
+                    (_, 2..4) => rules.address = None,
+                    _ => rules.egress = None,
+                }
+                true
+            }
+            Hand::LinkLost => life.network.link.take().is_some(),
+            Hand::LinkBroken => life
+                .network
+                .link
+                .as_mut()
+                .map(|link| link.whole = false)
+                .is_some(),
+            Hand::ForwardingOff => {
+                let connected = life.network.link.is_some();
+                self.forwarding &= !connected;
+                connected
+            }
             Hand::Reboot => false,
         }
     }
@@ -169,11 +212,13 @@ impl World {
     fn reboot(&mut self) {
         self.boots += 1;
         self.clock_ms = 5_000;
+        self.forwarding = false;
         for life in self.lives.values_mut() {
             life.end_init(0);
             life.shim = None;
             life.cgroup = None;
             life.strays = false;
+            life.network.rules = None;
             life.files.clear();
             // The runtime directory lies in memory on most hosts, on disk on some.
             if self.boots.is_multiple_of(2) {

@@ -14,6 +14,7 @@ mod execute;
 mod faults;
 mod hands;
 mod host;
+mod network;
 mod observe;
 mod supervisor;
 mod world;

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use driver_api::{
-    Cgroup, ContainerObserved, Fact, Gap, Init, Life, Observed, ProcessObserved, ProcessState,
-    Scope, UsageObserved,
+    Cgroup, ContainerObserved, Fact, Gap, Init, Life, NetworkObserved, Observed, ProcessObserved,
+    ProcessState, Scope, UsageObserved,
 };
-use specs::desired::Network;
 use specs::id::{Incarnation, Key};
 
 use crate::faults::{Ratio, Rng};
@@ -31,7 +30,7 @@ impl World {
             }
             let said = say(
                 life,
-                self.boots,
+                (self.boots, self.forwarding),
                 (key, *incarnation),
                 &mut Draw(&mut rng, chances.gap),
             );
@@ -68,7 +67,7 @@ impl Draw<'_> {
 
 fn say(
     life: &SimLife,
-    boots: u64,
+    (boots, forwarding): (u64, bool),
     (key, incarnation): (&Key, Incarnation),
     draw: &mut Draw<'_>,
 ) -> Life {
@@ -79,7 +78,7 @@ fn say(
     };
     let told = life.shim.is_some();
     let ready = life.init.as_ref().filter(|init| init.ready);
-    let own_net = ready.filter(|init| init.container.network == Network::None);
+    let own_net = ready.filter(|init| init.container.network.is_own());
     let bundle = life.bundle.clone().map(|mut bundle| {
         bundle.this_boot = life.boot == boots;
         bundle
@@ -123,6 +122,11 @@ fn say(
         mounts: draw.fact(&of("mounts"), ready.map(|_| life.mounts.clone())),
         exposed: draw.fact(&of("exposed"), ready.map(|_| life.exposed.clone())),
         loopback_up: draw.fact(&of("loopback"), own_net.map(|_| life.loopback_up)),
+        network: NetworkObserved {
+            link: draw.fact(&of("link"), life.network.link),
+            rules: draw.fact(&of("rules"), life.network.rules.clone()),
+            forwarding: draw.fact(&of("forwarding"), life.network.link.map(|_| forwarding)),
+        },
         processes,
         files,
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use driver_api::{
     Bundle, ExitStatus, LimitsObserved, MountObserved, Observed, ProcessId, Run, Shim,
 };
-use specs::desired::{Container, Desired, Limits, MountSource, Network, Process};
+use specs::desired::{Container, Desired, Limits, MountSource, Process};
 use specs::id::{Digest, Incarnation, Key, ProcessName};
 
 use crate::faults::{Chances, Rng};
+use crate::network::SimNetwork;
 
 /// Pids are 2 to this number, so that they are used again all the time.
 const PID_MAX: u32 = 90;
@@ -36,6 +37,8 @@ pub struct World {
     pub stale: u64,
     /// Steps that changed something.
     pub executed: u64,
+    /// The host passes packets on.
+    pub forwarding: bool,
     /// What was violated, in words.
     pub violations: Vec<String>,
     /// Lives that have a durable record; written by the test's store.
@@ -77,6 +80,8 @@ pub struct SimLife {
     pub exposed: BTreeSet<String>,
     /// The loopback link.
     pub loopback_up: bool,
+    /// What connects it.
+    pub network: SimNetwork,
     /// Processes ever started and not forgotten.
     pub processes: BTreeMap<ProcessName, SimProcess>,
     /// Files as last written.
@@ -167,6 +172,7 @@ impl World {
             calm: false,
             stale: 0,
             executed: 0,
+            forwarding: false,
             violations: Vec::new(),
             records: BTreeSet::new(),
             told: Told::default(),
@@ -317,6 +323,7 @@ impl SimLife {
             || self.root.is_some()
             || self.shim.is_some()
             || self.init.is_some()
+            || self.network.rules.is_some()
     }
 
     pub(crate) fn launched(&mut self) {
@@ -331,6 +338,7 @@ impl SimLife {
         self.mounts.clear();
         self.exposed.clear();
         self.loopback_up = false;
+        self.network.link = None;
         for process in self.processes.values_mut() {
             process.end(ExitStatus::Signal(9), now_ms);
         }
@@ -347,7 +355,7 @@ impl SimLife {
             .iter()
             .map(|file| (file.path.clone(), file.digest()))
             .collect();
-        self.loopback_up = desired.container.network == Network::Host;
+        self.loopback_up = !desired.container.network.is_own();
     }
 }
 

@@ -52,6 +52,16 @@ pub fn step(step: &Step) -> String {
         Action::AdoptInit => format!("start a new supervisor for {life}"),
         Action::WriteFiles(_) => format!("write the files of {life}"),
         Action::RaiseLoopback => format!("set the loopback link of {life} up"),
+        Action::SetRules(_) => format!("set what {life} may speak to"),
+        Action::PublishPorts(desired) if desired.ports.is_empty() => {
+            format!("publish no port for {life}")
+        }
+        Action::PublishPorts(desired) => {
+            let ports: Vec<String> = desired.ports.iter().map(ToString::to_string).collect();
+            format!("publish {} for {life}", ports.join(", "))
+        }
+        Action::ConnectNetwork(_) => format!("connect {life} to the host"),
+        Action::RemoveNetwork => format!("take {life} off the network"),
         Action::StartProcess { name, .. } => format!("start {name} in {life}"),
         Action::StopProcess {
             name,
@@ -145,6 +155,7 @@ pub fn drift(drift: &Drift) -> String {
         } => format!("{path} is read-only"),
         Drift::Exposed(path) => format!("{path} is not covered any more"),
         Drift::LoopbackDown => "its loopback link is down".into(),
+        Drift::Rules(words) | Drift::Ports(words) | Drift::Link(words) => words.join(", "),
         Drift::Files(paths) => format!("{} differ from the specification", paths.join(", ")),
         Drift::ProcessMissing => "it was not started in this life".into(),
         Drift::ProcessEnded(ExitStatus::Unseen) => "it ended, nobody saw how".into(),

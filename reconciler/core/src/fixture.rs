@@ -5,14 +5,15 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use core::net::Ipv4Addr;
 
 use driver_api::{
     Bundle, Cgroup, ContainerObserved, ExitStatus, Fact, Gap, Init, Life, LimitsObserved,
-    MountObserved, ProcessId, ProcessObserved, ProcessState, Run, Shim, ShimState, UsageObserved,
-    files_mark,
+    LinkObserved, MountObserved, NetworkObserved, ProcessId, ProcessObserved, ProcessState,
+    RulesObserved, Run, Shim, ShimState, UsageObserved, files_mark,
 };
 use specs::config::Defaults;
-use specs::desired::{Desired, IdRange, Limits, MountSource, Network, Writable};
+use specs::desired::{Desired, IdRange, Limits, MountSource, Writable};
 use specs::id::{Generation, Incarnation, Key, ProcessName};
 use specs::resolve::{Choices, resolve};
 
@@ -24,6 +25,17 @@ pub(crate) const SERVER: &str = "
   limits: {memory: 64Mi}
   mounts: [{path: /tmp, tmpfs: 1Mi}]
   processes: [{name: server, command: [/bin/serve], stop: {signal: TERM, grace: 3s}}]";
+
+/// The same with a network, a port and a rule.
+pub(crate) const CONNECTED: &str = "
+  network:
+    mode: isolated
+    ports: [{host: 8080, container: 80, address: 0.0.0.0}]
+    egress: {allow: [{to: 10.0.0.0/8, ports: [443]}]}
+  processes: [{name: server, command: [/bin/serve], stop: {signal: TERM, grace: 3s}}]";
+
+/// The address of every container here.
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 254, 0, 6);
 
 pub(crate) fn key() -> Key {
     Key::new("web").expect("a label")
@@ -50,6 +62,7 @@ pub(crate) fn desired(generation: u64, body: &str) -> Desired {
             base: 100_000,
             count: 65_536,
         }),
+        address: Some(ADDRESS),
         seccomp_json: None,
         run_override: None,
         suspend_override: None,
@@ -101,7 +114,7 @@ pub(crate) fn settled(desired: &Desired) -> Life {
         .files
         .iter()
         .map(|file| (file.path.clone(), file.digest()));
-    let own_net = desired.container.network == Network::None;
+    let own_net = desired.container.network.is_own();
     Life {
         bundle: Fact::Known(Bundle {
             container: desired.container.digest(),
@@ -143,8 +156,32 @@ pub(crate) fn settled(desired: &Desired) -> Life {
         } else {
             Fact::Absent
         },
+        network: network(desired),
         processes: Fact::Known(processes.collect()),
         files: Fact::Known(files.collect()),
+    }
+}
+
+/// Returns what connects a container that is connected as wanted.
+pub(crate) fn network(desired: &Desired) -> NetworkObserved {
+    let Some(isolated) = desired.container.network.isolated() else {
+        return NetworkObserved::ABSENT;
+    };
+    let ports: BTreeSet<_> = desired.ports.iter().copied().collect();
+    NetworkObserved {
+        link: Fact::Known(LinkObserved {
+            address: Some(isolated.address),
+            mtu: Some(isolated.mtu),
+            whole: true,
+        }),
+        rules: Fact::Known(RulesObserved {
+            shared: true,
+            address: Some(isolated.address),
+            ports: ports.clone(),
+            egress: Some(desired.egress.clone()),
+            reserved: ports,
+        }),
+        forwarding: Fact::Known(true),
     }
 }
 

@@ -62,6 +62,7 @@ pub(crate) fn gate(planned: &Planned) -> Gate {
         | Action::StartShim(_)
         | Action::KillShim
         | Action::AdoptInit
+        | Action::RemoveNetwork
         | Action::RemoveCgroup
         | Action::RemoveRoot
         | Action::RemoveBundle => Gate::Life,
@@ -69,8 +70,11 @@ pub(crate) fn gate(planned: &Planned) -> Gate {
         | Action::RestoreMount { .. }
         | Action::CoverPath { .. }
         | Action::RaiseLoopback
+        | Action::SetRules(_)
+        | Action::ConnectNetwork(_)
         | Action::WriteFiles(_) => Gate::Starts,
         Action::SetLimits(_)
+        | Action::PublishPorts(_)
         | Action::StartProcess { .. }
         | Action::SignalProcess { .. }
         | Action::ForgetProcess(_) => Gate::Nothing,
@@ -90,6 +94,7 @@ pub fn is_destructive(action: &Action) -> bool {
         | Action::KillShim
         | Action::KillLife
         | Action::EndShim
+        | Action::RemoveNetwork
         | Action::RemoveCgroup
         | Action::RemoveRoot
         | Action::RemoveBundle => true,
@@ -100,6 +105,9 @@ pub fn is_destructive(action: &Action) -> bool {
         | Action::AdoptInit
         | Action::WriteFiles(_)
         | Action::RaiseLoopback
+        | Action::SetRules(_)
+        | Action::PublishPorts(_)
+        | Action::ConnectNetwork(_)
         | Action::StartProcess { .. }
         | Action::SignalProcess { .. }
         | Action::SetLimits(_)

@@ -19,6 +19,7 @@ mod drift;
 mod end;
 mod keep;
 mod make;
+mod network;
 pub(crate) mod shim;
 mod subject;
 #[cfg(test)]

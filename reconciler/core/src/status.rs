@@ -1,12 +1,13 @@
 //! What people are told, derived from intent, observation and plan; never edited.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use driver_api::{ContainerObserved, Life, ProcessObserved, ProcessState};
-use specs::desired::{Desired, Run};
+use specs::desired::{Desired, Port, Run};
 use specs::id::{Generation, Key, ProcessName};
-use specs::status::{Failure, Phase, ProcessStatus, Status, Usage};
+use specs::status::{Failure, NetworkStatus, Phase, ProcessStatus, Status, Usage};
 
 use crate::backoff::{Respawns, Timer};
 use crate::diff::Digests;
@@ -72,12 +73,28 @@ pub(crate) fn derive(basis: &Basis<'_>) -> Status {
             .map(|bundle| bundle.created_ms),
         next_retry_ms: due.min(),
         usage: shown.and_then(|life| usage(basis, life)),
+        network: shown.and_then(network),
         last_error: basis.last_error.cloned(),
         override_note: basis.wanted.and_then(|wanted| wanted.override_note.clone()),
         drift: drift(basis.plan),
     };
     status.conditions = conditions::derive(basis, life, &tally, status.phase);
     status
+}
+
+/// What connects a life: the address it has, and the ports that lead to it.
+fn network(life: &Life) -> Option<NetworkStatus> {
+    let address = life.network.link.known()?.address?;
+    let ports = life.network.rules.known().map(|rules| &rules.ports);
+    let port = |port: &Port| {
+        let at = port.address.map_or_else(String::new, |at| format!("{at}:"));
+        let transport = port.transport.name();
+        format!("{at}{}->{}/{transport}", port.host, port.container)
+    };
+    Some(NetworkStatus {
+        address,
+        ports: ports.into_iter().flatten().map(port).collect(),
+    })
 }
 
 /// How the wanted processes stand.

@@ -1,26 +1,29 @@
 //! From what all sources say to what is written: who holds which name, what is new, what is
 //! refused. Pure; the keeper commits and then applies.
 
+mod given;
 mod loss;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use specs::config::Config;
 use specs::desired::{Desired, IdRange};
 use specs::id::{Digest, Generation, Key};
-use specs::resolve;
 use specs::spec::Spec;
 use store::model::{Accepted, Override, Source};
 
-use loss::{loser, names, refuse_volume};
+use given::Given;
+use loss::{loser, names, refuse_thing};
 
+use crate::claims;
 use crate::contest::{self, Claim, Holder};
 use crate::ledger::{self, Basis, Ledger};
 use crate::overrides;
 use crate::reading::{Contents, Document, Reading, Readout, Refusal};
-use crate::volumes::Volumes;
+use crate::recover::Found;
 
 /// What each source said last; `Err` while nothing can be said.
 pub(crate) type Said = BTreeMap<PathBuf, Result<Contents, String>>;
@@ -44,8 +47,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) config: &'a Config,
     /// Last generation of a key in history, or on the host.
     pub(crate) last_generation: &'a dyn Fn(&Key) -> Generation,
-    /// Ranges seen on running containers that the store does not know.
-    pub(crate) found_ranges: &'a BTreeMap<Key, IdRange>,
+    /// What running containers have that the store may not know.
+    pub(crate) found: &'a Found,
     /// Wall clock.
     pub(crate) now_ms: u64,
 }
@@ -67,6 +70,8 @@ pub(crate) struct Acceptance {
     pub(crate) desired: Arc<Desired>,
     /// A range to be given out with it.
     pub(crate) range: Option<IdRange>,
+    /// Who has which address with it.
+    pub(crate) addresses: Vec<(Key, Option<Ipv4Addr>)>,
     /// An order that ends or changes with it.
     pub(crate) order: Option<Option<Override>>,
     /// Only its place changed: no new generation, and nothing to write.
@@ -135,20 +140,26 @@ pub(crate) fn decide(desk: &Desk<'_>, said: &Said) -> Round {
             .refused
             .insert(path.clone(), loser(desk.origin, &path, &lost, names));
     }
-    let mut taken = desk.ledger.ranges.clone();
-    for (key, range) in desk.found_ranges {
-        taken.entry(key.clone()).or_insert(*range);
-    }
-    let mut volumes = Volumes::of(desk.ledger);
-    for (path, reading) in readings {
-        if let Ok(documents) = &reading.outcome
-            && !round.refused.contains_key(path)
-        {
-            if let Err(taken) = volumes.claim(path, documents) {
-                refuse_volume(reading, &taken, &mut round);
-                continue;
+    // A file that is refused keeps what its containers have, which others may have been given:
+    // they are judged again, at most once a file.
+    loop {
+        for (path, taken) in claims::losers(desk.ledger, &readings, &round.refused) {
+            if let Some(reading) = readings.get(path.as_str()) {
+                refuse_thing(reading, &taken, &mut round);
             }
-            take_file(desk, reading, documents, &mut taken, &mut round);
+        }
+        let refused = round.refused.len();
+        let mut given = Given::of(desk);
+        round.files.clear();
+        for (path, reading) in &readings {
+            if let Ok(documents) = &reading.outcome
+                && !round.refused.contains_key(*path)
+            {
+                take_file(desk, reading, documents, &mut given, &mut round);
+            }
+        }
+        if round.refused.len() == refused {
+            break;
         }
     }
     round
@@ -225,22 +236,22 @@ fn take_file(
     desk: &Desk<'_>,
     reading: &Reading,
     documents: &[Document],
-    taken: &mut BTreeMap<Key, IdRange>,
+    given: &mut Given,
     round: &mut Round,
 ) {
-    let before = taken.clone();
+    let before = given.clone();
     let mut acceptances = Vec::new();
     for document in documents {
         let key = &document.spec.metadata.name;
         if desk.origin == Origin::Directory && is_expired(desk, key, document.digest) {
             continue;
         }
-        match acceptance(desk, reading, document, taken) {
+        match acceptance(desk, reading, document, given) {
             Ok(Some(acceptance)) => acceptances.push(acceptance),
             Ok(None) => {}
             Err(refusal) => {
                 // Whole or not at all: what it was to be given goes back.
-                *taken = before;
+                *given = before;
                 round.refused.insert(reading.path.clone(), refusal);
                 return;
             }
@@ -278,7 +289,7 @@ fn acceptance(
     desk: &Desk<'_>,
     reading: &Reading,
     document: &Document,
-    taken: &mut BTreeMap<Key, IdRange>,
+    given: &mut Given,
 ) -> Result<Option<Acceptance>, Refusal> {
     let key = &document.spec.metadata.name;
     let standing = desk
@@ -292,8 +303,11 @@ fn acceptance(
         Source::Api { .. } => desk.origin == Origin::Socket,
         file @ Source::File { .. } => *file == source,
     });
-    let is_held = desk.ledger.ranges.contains_key(key);
-    if equal && same_place && (is_held || !resolve::needs_id_range(&document.spec)) {
+    let share = given
+        .share(desk, &document.spec)
+        .map_err(|why| Refusal::plain(&reading.path, &why, names(reading)))?;
+    let is_held = share.new_range.is_none() && share.new_addresses.is_empty();
+    if equal && same_place && is_held {
         return Ok(None);
     }
     let generation = match standing {
@@ -306,8 +320,6 @@ fn acceptance(
         .filter(|_| !equal)
         .and_then(|order| overrides::after_edit(order, own));
     let order = ended.as_ref().map_or(standing_order, Option::as_ref);
-    let (range, given) = range(desk, document, taken)
-        .map_err(|why| Refusal::plain(&reading.path, &why, names(reading)))?;
     let seccomp = match standing {
         // An equal text keeps the profile it was accepted with.
         Some(entry) if equal => entry.seccomp.clone(),
@@ -316,7 +328,8 @@ fn acceptance(
     let basis = Basis {
         source: &source,
         order,
-        range,
+        range: share.range,
+        address: share.address,
         seccomp: seccomp.as_deref(),
         generation,
     };
@@ -338,39 +351,9 @@ fn acceptance(
         spec: document.spec.clone(),
         seccomp,
         desired: Arc::new(desired),
-        range: given,
+        range: share.new_range,
+        addresses: share.new_addresses,
         order: ended,
         moved_only: equal,
     }))
-}
-
-type Given = (Option<IdRange>, Option<IdRange>);
-
-/// Returns the range of a container, and once more if it has to be written down.
-fn range(
-    desk: &Desk<'_>,
-    document: &Document,
-    taken: &mut BTreeMap<Key, IdRange>,
-) -> Result<Given, String> {
-    let key = &document.spec.metadata.name;
-    if !resolve::needs_id_range(&document.spec) {
-        return Ok((None, None));
-    }
-    if let Some(held) = desk.ledger.ranges.get(key) {
-        return Ok((Some(*held), None));
-    }
-    if let Some(found) = taken.get(key) {
-        return Ok((Some(*found), Some(*found)));
-    }
-    let pools = &desk.config.pools;
-    let free = ledger::free_range(&pools.ids, pools.ids_per_container, taken.values());
-    let Some(range) = free else {
-        return Err(format!(
-            "no range of ids is free for {key}: all of `pools.ids` is held by {} names; enlarge \
-             the pool in the config, or remove containers with persistent roots or volumes",
-            taken.len()
-        ));
-    };
-    taken.insert(key.clone(), range);
-    Ok((Some(range), Some(range)))
 }

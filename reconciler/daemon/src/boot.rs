@@ -230,7 +230,7 @@ impl Start {
         }
         Ok(Keeper::new(Beginning {
             incarnation: contents.incarnation,
-            ledger: Ledger::load(contents, &config, &profiles, &self.found.ranges),
+            ledger: Ledger::load(contents, &config, &profiles, &self.found),
             config,
             readers,
             store: Arc::clone(&self.store),
@@ -238,7 +238,7 @@ impl Start {
             state: self.own.clone(),
             sources,
             doubt,
-            found_ranges: self.found.ranges.clone(),
+            found: self.found.clone(),
             found_generations: self.found.generations.clone(),
             found_all: self.found.complete,
             out: self.inbox.clone(),

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use reconciler_core::io::{NewEvent, Record, Ticket};
 use specs::config::Config;
-use specs::desired::IdRange;
 use specs::event::Severity;
 use specs::id::{Generation, Incarnation, Key};
 use store::model::{Change, EventDraft};
@@ -40,6 +39,7 @@ use crate::options::Reread;
 use crate::overrides::Order;
 use crate::profiles::Profiles;
 use crate::reading::{Contents, Readout, Refusal, Survey};
+use crate::recover::Found;
 use crate::removal::Removals;
 use crate::shell::Message;
 use crate::source::directory::Identity;
@@ -116,8 +116,8 @@ pub(crate) struct Beginning {
     pub(crate) sources: Vec<(PathBuf, Hint)>,
     /// Why nothing may be destroyed until all was compared, if so.
     pub(crate) doubt: Option<String>,
-    /// Ranges of running containers that the store does not know.
-    pub(crate) found_ranges: BTreeMap<Key, IdRange>,
+    /// What running containers have that the store may not know.
+    pub(crate) found: Found,
     /// Generations seen on the host.
     pub(crate) found_generations: BTreeMap<Key, Generation>,
     /// Nothing on the host escaped the look that found these.
@@ -179,7 +179,7 @@ pub(crate) struct Keeper {
     doubt: Option<String>,
     /// A person let go what is on the host and in no spec.
     lets_go: bool,
-    found_ranges: BTreeMap<Key, IdRange>,
+    found: Found,
     found_generations: BTreeMap<Key, Generation>,
     found_all: bool,
     incarnation: Incarnation,
@@ -226,7 +226,7 @@ impl Keeper {
             state: with.state,
             doubt: with.doubt,
             lets_go: false,
-            found_ranges: with.found_ranges,
+            found: with.found,
             found_generations: with.found_generations,
             found_all: with.found_all,
             incarnation: with.incarnation,
@@ -363,7 +363,7 @@ impl Keeper {
         match self.store.contents() {
             Ok(contents) => {
                 self.incarnation = self.incarnation.max(contents.incarnation);
-                let found = &self.found_ranges;
+                let found = &self.found;
                 self.ledger = Ledger::load(contents, &self.config, &self.profiles, found);
                 self.publish_intents(self.ledger.entries.keys().cloned().collect());
             }

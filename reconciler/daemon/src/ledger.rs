@@ -1,6 +1,7 @@
 //! Intent in memory: what the store holds, resolved. Owned by the keeper.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use store::model::{Accepted, Contents, Head, Override, Source};
 use crate::overrides::{self, Own};
 use crate::profiles::Profiles;
 use crate::reading::Refusal;
+use crate::recover::Found;
 
 /// One key's intent.
 #[derive(Clone, Debug)]
@@ -44,6 +46,10 @@ pub(crate) struct Ledger {
     pub(crate) entries: BTreeMap<Key, Entry>,
     /// Id ranges given out, those of names that are gone but still own files included.
     pub(crate) ranges: BTreeMap<Key, IdRange>,
+    /// Addresses given out.
+    pub(crate) addresses: BTreeMap<Key, Ipv4Addr>,
+    /// The one given out last: the next is another.
+    pub(crate) last_address: Option<Ipv4Addr>,
     /// Standing orders.
     pub(crate) orders: BTreeMap<Key, Override>,
     /// Heads that could not be resolved again, and why: nothing of them may be touched.
@@ -59,6 +65,8 @@ pub(crate) struct Basis<'a> {
     pub(crate) order: Option<&'a Override>,
     /// The id range, if one is needed.
     pub(crate) range: Option<IdRange>,
+    /// The address, if one is needed and the spec names none.
+    pub(crate) address: Option<Ipv4Addr>,
     /// Text of the profile that the spec names.
     pub(crate) seccomp: Option<&'a str>,
     /// Version of the intent.
@@ -69,15 +77,17 @@ impl Ledger {
     /// Reads what the store holds. What policy grants no more of a head is noted: it stays
     /// accepted, what runs of it runs on, and it is not made again.
     ///
-    /// `found` are ranges of running containers, for those whose record was lost.
+    /// `found` is what running containers have, for those whose record was lost.
     pub(crate) fn load(
         contents: Contents,
         config: &Config,
         profiles: &Profiles,
-        found: &BTreeMap<Key, IdRange>,
+        found: &Found,
     ) -> Self {
         let mut ledger = Self {
             ranges: contents.id_ranges.into_iter().collect(),
+            last_address: contents.addresses.iter().map(|(_, address)| *address).max(),
+            addresses: contents.addresses.into_iter().collect(),
             orders: contents.overrides.into_iter().collect(),
             ..Self::default()
         };
@@ -101,7 +111,7 @@ impl Ledger {
         head: Head,
         config: &Config,
         profiles: &Profiles,
-        found: &BTreeMap<Key, IdRange>,
+        found: &Found,
     ) -> Result<Entry, String> {
         let spec: Spec = serde_json::from_str(&head.accepted.spec_json)
             .map_err(|err| format!("read the stored spec: {err}"))?;
@@ -116,7 +126,12 @@ impl Ledger {
             range: self
                 .ranges
                 .get(&head.key)
-                .or_else(|| found.get(&head.key))
+                .or_else(|| found.ranges.get(&head.key))
+                .copied(),
+            address: self
+                .addresses
+                .get(&head.key)
+                .or_else(|| found.addresses.get(&head.key))
                 .copied(),
             seccomp: seccomp.as_deref(),
             generation,
@@ -164,6 +179,7 @@ impl Ledger {
             source: &entry.head.accepted.source,
             order: self.orders.get(key),
             range: self.ranges.get(key).copied(),
+            address: self.addresses.get(key).copied(),
             seccomp: entry.seccomp.as_deref(),
             generation: entry.head.accepted.generation,
         };
@@ -207,6 +223,7 @@ pub(crate) fn resolved(
     let choices = Choices {
         generation: basis.generation,
         id_range: basis.range,
+        address: basis.address,
         seccomp_json: basis.seccomp.map(str::to_owned),
         run_override: order.filter(|order| order.stopped).map(|_| Run::Stopped),
         suspend_override: order.filter(|order| order.suspended).map(|_| true),

@@ -6,8 +6,10 @@
 pub mod api;
 
 mod accept;
+mod addresses;
 mod board;
 mod boot;
+mod claims;
 mod clock;
 mod commit;
 mod contest;
@@ -24,10 +26,10 @@ mod reading;
 mod ready;
 mod recover;
 mod removal;
+mod resolvers;
 mod retry;
 mod shell;
 mod source;
-mod volumes;
 mod watch;
 mod workers;
 

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use specs::config::{self, Config};
+
 use specs::diagnostic;
 use specs::id::{Instance, LabelError};
+
+use crate::resolvers;
 
 /// Where the config is looked for when nothing is said.
 const CONFIG: &str = "/etc/reconciler/config.yaml";
@@ -112,11 +115,14 @@ pub enum OptionsError {
 impl RunOptions {
     /// Reads the config and fills in what was not said. Makes and changes nothing.
     pub(crate) fn settle(&self) -> Result<Settings, OptionsError> {
-        let config = match &self.config {
+        let mut config = match &self.config {
             Some(path) => load(path)?
                 .ok_or_else(|| OptionsError::Read(path.clone(), io::ErrorKind::NotFound.into()))?,
             None => load(Path::new(CONFIG))?.unwrap_or_default(),
         };
+        if config.defaults.network.dns.is_empty() {
+            config.defaults.network.dns = resolvers::of_host();
+        }
         let paths = &config.paths;
         let pick = |said: &Option<PathBuf>, else_: &str| {
             absolute(said.as_deref().unwrap_or_else(|| Path::new(else_)))

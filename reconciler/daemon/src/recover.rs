@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 
 use driver_api::{Deadline, Driver, Observed, ProcessId, Scope};
 use specs::desired::IdRange;
@@ -30,6 +31,8 @@ pub(crate) struct Found {
     pub(crate) incarnation: Incarnation,
     /// Ranges of ids of living containers.
     pub(crate) ranges: BTreeMap<Key, IdRange>,
+    /// Addresses of living containers.
+    pub(crate) addresses: BTreeMap<Key, Ipv4Addr>,
 }
 
 /// Looks at the host. Blocks.
@@ -61,6 +64,11 @@ fn found(observed: &Observed) -> Found {
             }
             if let Some(range) = life.init.known().and_then(|init| range_of(init.id)) {
                 found.ranges.insert(key.clone(), range);
+            }
+            // What the host lets it speak as: what its own end says it may have said itself.
+            let rules = life.network.rules.known();
+            if let Some(address) = rules.and_then(|rules| rules.address) {
+                found.addresses.insert(key.clone(), address);
             }
         }
     }

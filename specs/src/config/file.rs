@@ -4,13 +4,14 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::network::NetworkFile;
 use super::{Api, Config, DefaultLimits, Defaults, Deletions, Paths, Pools, Reconcile};
 use crate::desired::{IdRange, NameOrId};
 use crate::id::Instance;
 use crate::parse::Places;
 use crate::policy::Policy;
 use crate::spec::{ApiVersion, Rlimits};
-use crate::units::{Bytes, MilliCpu, Millis};
+use crate::units::{Bytes, MilliCpu, Millis, Subnet};
 
 /// The configuration of a host.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -40,6 +41,9 @@ pub(crate) struct ConfigFile {
     /// What holds when a spec says nothing. A change is a change of every spec concerned.
     #[serde(default)]
     defaults: DefaultsFile,
+    /// What holds for every isolated network.
+    #[serde(default)]
+    network: NetworkFile,
     /// How the loop runs.
     #[serde(default)]
     reconcile: ReconcileFile,
@@ -98,6 +102,10 @@ pub(crate) struct PoolsFile {
     /// How many ids each container gets.
     #[schemars(range(min = 1, max = 16_777_216))]
     ids_per_container: Option<u32>,
+    /// IPv4 networks that no one else on the host or beside it uses. A container keeps its
+    /// address when the pools change.
+    #[serde(default)]
+    addresses: Vec<Subnet>,
 }
 
 /// A range of ids.
@@ -288,6 +296,7 @@ impl ConfigFile {
             defaults: Defaults {
                 limits,
                 rlimits: self.defaults.rlimits,
+                network: self.network.fill(),
             },
             reconcile: self.reconcile.fill(),
             deletions: self.deletions.fill(),
@@ -331,6 +340,11 @@ impl PoolsFile {
                 self.ids.iter().map(range).collect()
             },
             ids_per_container: self.ids_per_container.unwrap_or(absent.ids_per_container),
+            addresses: if self.addresses.is_empty() {
+                absent.addresses
+            } else {
+                self.addresses.iter().map(|subnet| subnet.0).collect()
+            },
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Laws between the fields of a configuration.
 
+use std::net::Ipv4Addr;
+
+use crate::desired::Range;
 use crate::diagnostic::{Code, plain};
 use crate::fields::is_below;
 use crate::parse::faults::{Fault, Faults};
 use crate::parse::tree::Node;
-use crate::units::ID_MAX;
+use crate::units::{ID_MAX, Subnet};
 
 pub(super) fn laws(documents: &[&Node<'_>], faults: &mut Faults<'_>) {
     if let Some(second) = documents.get(1) {
@@ -14,6 +17,7 @@ pub(super) fn laws(documents: &[&Node<'_>], faults: &mut Faults<'_>) {
     for document in documents {
         if let Some(pools) = document.get("pools") {
             id_pools(pools, faults);
+            address_pools(pools, faults);
         }
         rules(document.get("policy").map_or(&[], Node::items), faults);
         socket(document, faults);
@@ -47,6 +51,44 @@ fn id_pools(pools: &Node<'_>, faults: &mut Faults<'_>) {
         let help = format!("each container gets {share} ids (`pools.idsPerContainer`)");
         faults.push(pool.place, Fault::new(Code::ConfigPool, wrong).help(help));
     }
+}
+
+fn address_pools(pools: &Node<'_>, faults: &mut Faults<'_>) {
+    let mut seen: Vec<Range> = Vec::new();
+    for pool in pools.get("addresses").map_or(&[][..], Node::items) {
+        let Some(Subnet(range)) = pool.text().and_then(|text| text.parse().ok()) else {
+            continue;
+        };
+        let size = u64::from(range.last.to_bits()) - u64::from(range.first.to_bits()) + 1;
+        let overlaps = |other: &Range| range.first <= other.last && other.first <= range.last;
+        let wrong = if !(4..=1 << 24).contains(&size) {
+            "a pool has a prefix from /8 to /30"
+        } else if !is_assignable(&range) {
+            "these are no addresses of single hosts"
+        } else if seen.iter().any(overlaps) {
+            "the pool overlaps an earlier one"
+        } else {
+            seen.push(range);
+            continue;
+        };
+        let help = "choose a private network that nobody here uses, such as `10.254.0.0/16`";
+        faults.push(
+            pool.place,
+            Fault::new(Code::ConfigAddresses, wrong).help(help),
+        );
+    }
+}
+
+/// Whether hosts may have these addresses: 0/8, 127/8, link-local ones (the gateway of every
+/// container is one) and those from 224 on are none.
+fn is_assignable(range: &Range) -> bool {
+    let first = range.first.octets()[0];
+    let link_local = Range {
+        first: Ipv4Addr::new(169, 254, 0, 0),
+        last: Ipv4Addr::new(169, 254, 255, 255),
+    };
+    let meets_link_local = range.first <= link_local.last && link_local.first <= range.last;
+    first != 0 && first != 127 && first < 224 && !meets_link_local
 }
 
 /// A rule that comes after one which matches all it could match never applies.

@@ -85,6 +85,12 @@ impl Container {
         }
         form.text("hostname", &self.hostname);
         form.flag("network.host", self.network == Network::Host);
+        if let Some(isolated) = self.network.isolated() {
+            form.text("network.address", &isolated.address.to_string());
+            if isolated.mtu != 1500 {
+                form.text("network.mtu", &isolated.mtu.to_string());
+            }
+        }
         form.list("mounts", &self.mounts, mount);
         security(&mut form, &self.security);
         form.digest()

@@ -1,9 +1,11 @@
 //! A [`Desired`] in the shape of a spec, for people and tools.
 
+mod network;
+
 use serde_json::{Map, Value, json};
 
 use super::{
-    Desired, Device, File, Limits, LogMode, Mount, MountSource, Network, Process, Propagation,
+    Desired, Device, File, Limits, LogMode, Mount, MountSource, Process, Propagation,
     RestartPolicy, Run, Seccomp, Security, UserNamespace, Writable,
 };
 use crate::id::Digest;
@@ -24,6 +26,18 @@ impl Desired {
     #[must_use]
     pub fn effective_json(&self) -> Value {
         self.view(Show::Length)
+    }
+
+    /// The files of the spec: those that `names` makes are shown as what they are made from.
+    fn own_files(&self) -> impl Iterator<Item = &File> {
+        let address = self.container.network.isolated();
+        let made = self
+            .names
+            .as_ref()
+            .zip(address)
+            .map(|(names, isolated)| names.files(&self.container.hostname, isolated.address));
+        let is_made = move |file: &&File| made.iter().flatten().any(|made| made == *file);
+        self.files.iter().filter(move |file| !is_made(file))
     }
 
     pub(crate) fn view(&self, show: Show) -> Value {
@@ -55,12 +69,9 @@ impl Desired {
                 },
                 "hostname": container.hostname,
                 "limits": view_limits(&self.limits),
-                "network": {"mode": match container.network {
-                    Network::None => "none",
-                    Network::Host => "host",
-                }},
+                "network": network::view(self),
                 "mounts": container.mounts.iter().map(view_mount).collect::<Vec<_>>(),
-                "files": self.files.iter().map(|file| view_file(file, show)).collect::<Vec<_>>(),
+                "files": self.own_files().map(|file| view_file(file, show)).collect::<Vec<_>>(),
                 "processes": processes.collect::<Vec<_>>(),
                 "security": view_security(&container.security, show),
             },

@@ -177,9 +177,17 @@ codes! {
         "A host name has at most 64 characters: DNS labels, joined by dots.";
     Group = "E0221", "not a group",
         "A group of the host is given by its name or its number.";
+    Address = "E0222", "not an address that can be used here",
+        "Containers have IPv4 addresses of single hosts: not 0.0.0.0, not a loopback, multicast\n\
+         or broadcast address. In `network.hosts` an address of either version will do.";
+    Target = "E0223", "not a destination",
+        "A destination is an IPv4 address, a network such as `10.0.0.0/8` with nothing set\n\
+         below its prefix, or a range such as `10.0.0.1-10.0.0.9`.";
+    Ports = "E0224", "not a port",
+        "Ports are numbers from 1 to 65535, or ranges such as `8000-9000`.";
     Repeated = "E0301", "the same name twice in one container",
         "Processes have distinct names, mounts distinct paths, files distinct paths, devices\n\
-         distinct paths.";
+         distinct paths, published ports distinct ports of the host.";
     ExactlyOne = "E0302", "exactly one of several fields is needed",
         "The fields named exclude each other, and one of them must be there.";
     NoEffect = "E0303", "a field that would have no effect here",
@@ -205,6 +213,15 @@ codes! {
         "A named volume belongs to one container: its files carry the ids of that container's\n\
          range. Give the second container a volume of its own, or share a host directory with\n\
          a bind mount.";
+    DuplicatePort = "E0310", "a port of the host is claimed twice",
+        "A port of the host leads to one container. A port on every address of the host also\n\
+         claims it on each of them. The container that has it keeps it; the newcomer is refused\n\
+         until one of the two has another port.";
+    DuplicateAddress = "E0311", "an address is claimed by two containers",
+        "`network.address` belongs to one container. The one that has it keeps it.";
+    Incomplete = "E0312", "a rule that does not say all of what it opens",
+        "A rule of `egress.allow` for tcp or udp names its ports, one for icmp its type and code.\n\
+         What is left out never means more: `1-65535` and `any` say so, `protocol: all` too.";
     PolicyBind = "E0401", "the policy does not allow this bind mount",
         "A rule of `policy` in config.yaml lists in `bindRoots` which host directories may be\n\
          bound, and which of them with writing. Without a rule none may. Ask the\n\
@@ -242,11 +259,17 @@ codes! {
     ConfigRule = "E0502", "a policy rule that can never apply",
         "The first rule that matches decides. A rule after one that matches everything it\n\
          could match is a mistake.";
+    ConfigAddresses = "E0503", "an address pool that cannot be used",
+        "Pools of addresses are IPv4 networks that nobody else on the host or beside it uses.\n\
+         They do not overlap, and have a prefix from /8 to /30.";
     NoIdRange = "E0601", "no id range was chosen",
         "A container with its own user namespace needs a range of ids from the pools in\n\
          config.yaml, and none is free. Add a pool, or remove containers.";
     SeccompProfile = "E0602", "the seccomp profile could not be used",
         "The file named by `security.seccomp` was not read when the spec was accepted.";
+    NoAddress = "E0603", "no address was chosen",
+        "A container with an isolated network needs an address from `pools.addresses` in\n\
+         config.yaml, and none is free. Add a pool, or remove containers.";
 }
 
 #[cfg(test)]

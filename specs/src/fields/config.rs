@@ -13,6 +13,7 @@ pub(crate) static CONFIG: &[Field] = &[
     one("cgroupParent", PATH).default("chosen by the driver"),
     object("pools", POOLS),
     object("defaults", DEFAULTS),
+    object("network", NETWORK),
     object("reconcile", RECONCILE),
     object("deletions", DELETIONS),
     object("api", API),
@@ -30,6 +31,15 @@ static PATHS: &[Field] = &[
 static POOLS: &[Field] = &[
     objects("ids", POOL, 64).default("[{first: 1879048192, count: 262144000}]"),
     one("idsPerContainer", Type::Integer(1, 16_777_216)).default("65536"),
+    Field::new("addresses", Shape::List(SUBNET, 64)).default("[10.254.0.0/16]"),
+];
+
+static NETWORK: &[Field] = &[
+    one("hostAccess", Type::Boolean).default("false"),
+    list("allow", TARGET),
+    Field::new("deny", Shape::List(TARGET, 1024)).default("[169.254.169.254]"),
+    Field::new("dns", Shape::List(HOST_ADDRESS, 16)).default("those of the host's resolv.conf"),
+    one("mtu", Type::Integer(576, 65_535)).default("1500"),
 ];
 
 static POOL: &[Field] = &[

@@ -2,7 +2,7 @@
 //! those that other programs call differently.
 
 /// Fields of the format that this release does not have.
-const LATER: [&str; 19] = [
+const LATER: [&str; 13] = [
     "spec.dependsOn",
     "spec.update",
     "spec.rootfs.archive",
@@ -11,12 +11,6 @@ const LATER: [&str; 19] = [
     "spec.limits.io",
     "spec.limits.bandwidth",
     "spec.limits.hugepages",
-    "spec.network.address",
-    "spec.network.mtu",
-    "spec.network.ports",
-    "spec.network.egress",
-    "spec.network.dns",
-    "spec.network.hosts",
     "spec.processes[].tty",
     "spec.processes[].stdin",
     "spec.processes[].dependsOn",
@@ -25,7 +19,7 @@ const LATER: [&str; 19] = [
 ];
 
 /// What others call a field: the mapping it stands in, its name there, what to use here.
-const FOREIGN: [(&str, &str, &str); 24] = [
+const FOREIGN: [(&str, &str, &str); 29] = [
     (
         "spec",
         "containers",
@@ -39,6 +33,11 @@ const FOREIGN: [(&str, &str, &str); 24] = [
     ("spec", "restartPolicy", "`processes[].restart.policy`"),
     ("spec", "command", "`processes[].command`"),
     ("spec", "hostNetwork", "`network.mode: host`"),
+    ("spec", "ports", "`network.ports`"),
+    ("spec", "dns", "`network.dns`"),
+    ("spec.network.ports[]", "hostPort", "`host`"),
+    ("spec.network.ports[]", "containerPort", "`container`"),
+    ("spec.network.ports[]", "hostIP", "`address`"),
     (
         "spec",
         "terminationGracePeriodSeconds",
@@ -79,7 +78,7 @@ pub(crate) fn later(path: &str) -> bool {
 
 /// Says whether the value is one that the field is still to learn.
 pub(crate) fn later_value(path: &str, value: &str) -> bool {
-    path == "spec.network.mode" && (value == "isolated" || value.starts_with("container:"))
+    path == "spec.network.mode" && value.starts_with("container:")
 }
 
 /// Returns what to use instead of a field that other programs know.

@@ -86,9 +86,69 @@ static LIMITS: &[Field] = &[
         .live(),
 ];
 
-static NETWORK: &[Field] = &[one("mode", Type::Words(&["none", "host"]))
-    .default("none")
-    .recreate()];
+static NETWORK: &[Field] = &[
+    one("mode", Type::Words(&["none", "host", "isolated"]))
+        .default("none")
+        .recreate(),
+    one("address", HOST_ADDRESS)
+        .default("one of config: pools.addresses")
+        .recreate(),
+    one("mtu", Type::Integer(576, 65_535))
+        .default("config: network.mtu, else 1500")
+        .recreate(),
+    objects("ports", PORT, 1024).default("[]").live(),
+    object("egress", EGRESS),
+    object("dns", DNS),
+    map("hosts", HOSTNAME, ANY_ADDRESS).live(),
+];
+
+static PORT: &[Field] = &[
+    one("host", Type::Integer(1, 65_535)).needed().live(),
+    one("container", Type::Integer(1, 65_535))
+        .default("as `host`")
+        .live(),
+    one("protocol", Type::Words(&["tcp", "udp"]))
+        .default("tcp")
+        .live(),
+    one("address", BIND_ADDRESS).needed().live(),
+];
+
+static EGRESS: &[Field] = &[
+    one("default", Type::Words(&["deny", "allow"]))
+        .default("deny")
+        .live(),
+    one("dns", Type::Boolean).default("false").live(),
+    objects("allow", ALLOW, 256).default("[]").live(),
+];
+
+static ALLOW: &[Field] = &[
+    one("to", TARGET).needed().live(),
+    Field::new("ports", Shape::List(PORTS, 64))
+        .default("must be given with tcp and udp")
+        .live(),
+    one("protocol", Type::Words(&["tcp", "udp", "icmp", "all"]))
+        .default("tcp")
+        .live(),
+    one("icmpType", ICMP)
+        .default("must be given with icmp")
+        .live(),
+    one("icmpCode", ICMP)
+        .default("must be given with icmp")
+        .live(),
+    one("log", Type::Boolean).default("false").live(),
+];
+
+static DNS: &[Field] = &[
+    Field::new("servers", Shape::List(HOST_ADDRESS, 16))
+        .default("config: network.dns, else the host's")
+        .live(),
+    Field::new("search", Shape::List(HOSTNAME, 32))
+        .default("[]")
+        .live(),
+    Field::new("options", Shape::List(RESOLVER_OPTION, 16))
+        .default("[]")
+        .live(),
+];
 
 static MOUNT: &[Field] = &[
     one("path", MOUNT_PATH).needed().recreate(),

@@ -2,6 +2,7 @@
 //! write instead.
 
 mod names;
+mod network;
 mod paths;
 
 use std::str::FromStr;
@@ -16,6 +17,7 @@ use crate::units::{
 };
 
 use names::*;
+use network::*;
 pub(crate) use paths::is_below;
 use paths::*;
 
@@ -54,6 +56,14 @@ pub(super) const RESYNC: Type = Type::Read("duration", |scalar| time(scalar, 100
 pub(super) const GROUP: Type = Type::Read("group", group);
 pub(super) const SYSCTL_PATTERN: Type =
     Type::Read("kernel setting, perhaps with *", sysctl_pattern);
+pub(super) const HOST_ADDRESS: Type = Type::Read("IPv4 address", host_address);
+pub(super) const BIND_ADDRESS: Type = Type::Read("IPv4 address", bind_address);
+pub(super) const ANY_ADDRESS: Type = Type::Read("address", any_address);
+pub(super) const TARGET: Type = Type::Read("address, network or range", target);
+pub(super) const SUBNET: Type = Type::Read("IPv4 network", subnet);
+pub(super) const PORTS: Type = Type::Read("port or range of ports", ports);
+pub(super) const ICMP: Type = Type::Read("number from 0 to 255, or any", icmp);
+pub(super) const RESOLVER_OPTION: Type = Type::Read("option of resolv.conf", resolver_option);
 pub(super) const SIGNAL: Type = Type::Read("signal", quantity::<Signal>);
 pub(super) const MODE: Type = Type::Read("mode", mode);
 pub(super) const USER: Type = Type::Read("user", user);

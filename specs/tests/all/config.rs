@@ -84,6 +84,7 @@ fn defaults_fill_what_a_spec_leaves_out_and_nothing_else() {
     let choices = specs::resolve::Choices {
         generation: specs::id::Generation(1),
         id_range: config.pools.ids.first().copied(),
+        address: None,
         seccomp_json: None,
         run_override: Some(specs::desired::Run::Stopped),
         suspend_override: Some(true),
@@ -110,6 +111,7 @@ fn a_choice_that_is_missing_is_told_and_never_guessed() {
     let mut choices = specs::resolve::Choices {
         generation: specs::id::Generation(1),
         id_range: None,
+        address: None,
         seccomp_json: None,
         run_override: None,
         suspend_override: None,

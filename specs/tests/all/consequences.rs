@@ -33,6 +33,32 @@ const EDITS: &[(&str, &str, Class)] = &[
     ("cpuWeight: 100", "cpuWeight: 101", Class::Live),
     ("cpuSet: \"0-1\"", "cpuSet: \"0-2\"", Class::Live),
     ("pids: 128", "pids: 129", Class::Live),
+    (
+        "mode: isolated\n    address: 10.254.0.6\n",
+        "mode: isolated\n    address: 10.254.0.7\n",
+        Class::Recreate,
+    ),
+    ("mtu: 1400", "mtu: 1500", Class::Recreate),
+    ("container: 80,", "container: 81,", Class::Live),
+    ("host: 8080", "host: 8081", Class::Live),
+    ("protocol: udp", "protocol: tcp", Class::Live),
+    ("address: 127.0.0.1", "address: 192.0.2.9", Class::Live),
+    ("default: deny", "default: allow", Class::Live),
+    ("dns: true", "dns: false", Class::Live),
+    ("to: 10.0.0.0/8", "to: 10.0.0.0/9", Class::Live),
+    ("8000-9000", "8000-9001", Class::Live),
+    ("protocol: tcp, log", "protocol: udp, log", Class::Live),
+    ("icmpType: 8", "icmpType: 0", Class::Live),
+    ("icmpCode: 0", "icmpCode: 1", Class::Live),
+    ("log: true", "log: false", Class::Live),
+    ("servers: [10.0.0.2]", "servers: [10.0.0.3]", Class::Live),
+    ("corp.example", "shop.example", Class::Live),
+    ("ndots:2", "ndots:3", Class::Live),
+    (
+        "db.local: 10.254.0.10",
+        "db.local: 10.254.0.11",
+        Class::Live,
+    ),
     ("source: /srv/data", "source: /srv/other", Class::Recreate),
     (
         "      readOnly: false\n      recursive",
@@ -204,6 +230,32 @@ fn a_change_never_shows_a_secret_and_sees_it_all_the_same() {
     assert!(
         shown.contains("(8 bytes)") && !shown.contains("secret"),
         "{shown}"
+    );
+}
+
+#[test]
+fn of_a_list_without_names_only_what_differs_is_told() {
+    let ports = |last: u16| {
+        format!(
+            "network: {{mode: isolated, ports: [{{host: 80, address: 0.0.0.0}}, {{host: {last}, \
+             address: 127.0.0.1}}]}}"
+        )
+    };
+    let found = changes(&desired(&ports(81)), &desired(&ports(82)));
+    let [change] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (
+            change.path.as_str(),
+            change.from.as_str(),
+            change.to.as_str()
+        ),
+        (
+            "spec.network.ports",
+            "{address:127.0.0.1,container:81,host:81,protocol:tcp}",
+            "{address:127.0.0.1,container:82,host:82,protocol:tcp}"
+        )
     );
 }
 

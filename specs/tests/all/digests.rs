@@ -9,7 +9,9 @@ const FULL: &str = include_str!("../fixtures/valid/full.yaml");
 fn digests_never_change() {
     let minimal =
         desired("processes: [{name: a, command: [/bin/a]}]\nfiles: [{path: /a, content: x}]");
-    let full = resolved(&taken(FULL).first().unwrap().spec);
+    let isolated = resolved(&taken(FULL).first().unwrap().spec);
+    let mut full = isolated.clone();
+    full.container.network = specs::desired::Network::None;
     let host =
         desired("network: {mode: host}\nsecurity: {user: {namespace: host}, privileged: true}");
     let process =
@@ -30,6 +32,7 @@ fn digests_never_change() {
         ("full files", full.files_digest()),
         ("full signalled files", full.signal_files_digest()),
         ("privileged container", host.container.digest()),
+        ("isolated container", isolated.container.digest()),
     ];
     let shown: String = table
         .iter()

@@ -55,7 +55,10 @@ fn every_code_of_a_text_has_a_fixture() {
         Code::TooLarge,
         Code::TooManyNodes,
         Code::DuplicateVolume,
+        Code::DuplicatePort,
+        Code::DuplicateAddress,
         Code::NoIdRange,
+        Code::NoAddress,
         Code::SeccompProfile,
     ];
     let mut shown: BTreeSet<Code> = elsewhere.into_iter().collect();

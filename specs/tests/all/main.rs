@@ -75,6 +75,7 @@ fn resolved(spec: &Spec) -> Desired {
     let choices = Choices {
         generation: Generation(1),
         id_range: Some(range),
+        address: Some(std::net::Ipv4Addr::new(10, 254, 0, 6)),
         seccomp_json: Some("{\"defaultAction\": \"SCMP_ACT_ERRNO\"}".to_owned()),
         run_override: None,
         suspend_override: None,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use specs::desired::{Desired, MountSource, Network, Seccomp, UserNamespace, Writable};
+use specs::desired::{
+    Desired, Egress, Flow, MountSource, Network, Port, Seccomp, Traffic, UserNamespace, Writable,
+};
 use specs::parse::parse;
 
 use super::{fixtures, resolved};
@@ -42,10 +44,13 @@ fn widened(part: &Desired, whole: &Desired, safe: &Desired) -> Vec<String> {
         own(p.user_namespace) || !own(w.user_namespace),
         "user namespace",
     );
-    law(
-        part.container.network == Network::None || whole.container.network == Network::Host,
-        "network",
-    );
+    let network = |desired: &Desired| match desired.container.network {
+        Network::None => 0,
+        Network::Isolated(_) => 1,
+        Network::Host => 2,
+    };
+    law(network(part) <= network(whole), "network");
+    reach(part, whole, &mut law);
     law(
         p.devices.iter().all(|device| {
             w.devices.iter().any(|whole| {
@@ -109,6 +114,28 @@ fn widened(part: &Desired, whole: &Desired, safe: &Desired) -> Vec<String> {
     out
 }
 
+/// Where it may speak to, and who may speak to it. Numbers and addresses may themselves be cut:
+/// another port is no wider than the one that was meant.
+fn reach(part: &Desired, whole: &Desired, law: &mut impl FnMut(bool, &str)) {
+    let (p, w) = (&part.egress, &whole.egress);
+    law(!p.otherwise_allow || w.otherwise_allow, "egress.default");
+    let width = |traffic: &Traffic| match traffic {
+        Traffic::All => u32::MAX,
+        Traffic::Ports(_, first, last) => u32::from(last - first),
+        Traffic::Icmp(kind, code) => u32::from(kind.is_none()) * 255 + u32::from(code.is_none()),
+    };
+    let widest = |egress: &Egress| egress.allow.iter().map(|flow| width(&flow.traffic)).max();
+    law(widest(p) <= widest(w), "egress.allow");
+    let size = |flow: &Flow| flow.to.last.to_bits() - flow.to.first.to_bits();
+    let largest = |egress: &Egress| egress.allow.iter().map(size).max();
+    law(largest(p) <= largest(w), "egress.allow.to");
+    let open = |desired: &Desired| {
+        let everywhere = |port: &&Port| port.address.is_none();
+        desired.ports.iter().filter(everywhere).count()
+    };
+    law(open(part) <= open(whole), "ports on every address");
+}
+
 #[test]
 fn no_prefix_of_a_spec_widens_its_rights() {
     let minimal = include_str!("../fixtures/valid/minimal.yaml");
@@ -162,6 +189,10 @@ fn the_comparison_sees_a_wider_container() {
         "security: {devices: [{path: /dev/fuse}]}",
         "security: {sysctls: {net.core.somaxconn: 1}}",
         "network: {mode: host}",
+        "network: {mode: isolated}",
+        "network: {mode: isolated, egress: {default: allow}}",
+        "network: {mode: isolated, egress: {allow: [{to: 10.0.0.1, ports: [1]}]}}",
+        "network: {mode: isolated, ports: [{host: 80, address: 0.0.0.0}]}",
         "mounts: [{path: /a, source: /a, readOnly: false}]",
         "limits: {pids: 2000}",
     ] {

@@ -30,6 +30,7 @@ fn each_name_and_each_volume_has_one_owner() {
         .map(|duplicate| match &duplicate.claim {
             Claim::Name(name) => (name.as_str(), duplicate.by.clone()),
             Claim::Volume(volume) => (volume.as_str(), duplicate.by.clone()),
+            other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(shown, [("web", vec![0, 2]), ("data", vec![0, 3])]);
@@ -57,4 +58,66 @@ fn a_volume_mounted_twice_in_one_container_is_its_own() {
         duplicates(&[("a.yaml".to_owned(), spec("web", Some("data")))]),
         []
     );
+}
+
+fn network(name: &str, network: &str) -> (String, specs::parse::Located) {
+    let text = format!(
+        "apiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: {name}}}\nspec:\n  \
+         rootfs: {{directory: /srv/a}}\n  network:\n    mode: isolated\n    {network}\n"
+    );
+    (format!("{name}.yaml"), taken(&text).remove(0))
+}
+
+/// What of a second container is refused beside a first one.
+fn beside(first: &str, second: &str) -> Vec<(Code, u32)> {
+    let set = [network("a", first), network("b", second)];
+    let told = validate_set(&set);
+    told.iter().map(|one| (one.code, one.line)).collect()
+}
+
+#[test]
+fn a_port_of_the_host_and_an_address_have_one_owner() {
+    let port = Code::DuplicatePort;
+    for (first, second, wanted) in [
+        (
+            "ports: [{host: 80, address: 0.0.0.0}]",
+            "ports: [{host: 80, address: 0.0.0.0}]",
+            Some(port),
+        ),
+        (
+            "ports: [{host: 80, address: 0.0.0.0}]",
+            "ports: [{host: 81, address: 0.0.0.0}]",
+            None,
+        ),
+        (
+            "ports: [{host: 80, address: 0.0.0.0}]",
+            "ports: [{host: 80, protocol: udp, address: 0.0.0.0}]",
+            None,
+        ),
+        (
+            "ports: [{host: 80, address: 0.0.0.0}]",
+            "ports: [{host: 80, address: 127.0.0.1}]",
+            Some(port),
+        ),
+        (
+            "ports: [{host: 80, address: 0.0.0.0}]",
+            "ports: [{host: 80, address: 0.0.0.0}]",
+            Some(port),
+        ),
+        (
+            "ports: [{host: 80, address: 192.0.2.1}]",
+            "ports: [{host: 80, address: 127.0.0.1}]",
+            None,
+        ),
+        (
+            "address: 10.254.0.9",
+            "address: 10.254.0.9",
+            Some(Code::DuplicateAddress),
+        ),
+        ("address: 10.254.0.9", "address: 10.254.0.8", None),
+    ] {
+        let told = beside(first, second);
+        let wanted: Vec<_> = wanted.into_iter().map(|code| (code, 8)).collect();
+        assert_eq!(told, wanted, "{first} beside {second}");
+    }
 }

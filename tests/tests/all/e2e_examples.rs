@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use tests::eventually::eventually;
+use tests::network::Network;
 use tests::world::{SOON, World};
 
 /// Story, the phase its container comes to, and what one of its processes says.
@@ -13,6 +14,7 @@ const STORIES: &[(&str, &str, &str)] = &[
     ("hardened", "Running", "cpuinfo: hidden"),
     ("job", "Completed", "done"),
     ("limits", "Running", "burning"),
+    ("published", "Running", "192.0.2.10 db.local"),
     ("sidecar", "Running", "UTC"),
     ("stopped", "Stopped", ""),
     (
@@ -45,7 +47,8 @@ fn every_story_is_in_the_table() {
 
 #[test]
 fn every_story_comes_true() {
-    let mut world = World::new();
+    let network = Network::new();
+    let mut world = World::new().on(&network);
     world.start();
     let address = format!("127.0.0.1:{}", tests::host::free_port());
     for (story, ..) in STORIES {
@@ -68,6 +71,7 @@ fn every_story_comes_true() {
             }
         });
     }
+    assert_eq!(network.get("127.0.0.1:8490"), Some("published".to_owned()));
     let probe = String::from_utf8_lossy(&world.cli(&["logs", "hardened"]).stdout).into_owned();
     for line in [
         "CapEff:\t0000000000000000",
@@ -77,4 +81,5 @@ fn every_story_comes_true() {
         assert!(probe.contains(line), "{line} is not in {probe}");
     }
     world.finish();
+    network.check_clean();
 }

@@ -15,6 +15,8 @@ mod e2e_disk;
 mod e2e_drift;
 mod e2e_examples;
 mod e2e_life;
+mod e2e_network;
+mod e2e_network_drift;
 mod e2e_packages;
 mod e2e_recovery;
 mod e2e_security;

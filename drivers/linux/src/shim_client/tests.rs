@@ -202,7 +202,7 @@ fn an_answer_that_is_waited_for_is_no_hint_and_a_change_is_one() {
     let (hints, hinted) = std::sync::mpsc::channel();
     let hints = std::sync::Mutex::new(hints);
     let wake = move |wake| drop(hints.lock().unwrap().send(wake));
-    let wakes = Wakes::start(std::sync::Arc::new(wake)).unwrap();
+    let wakes = Wakes::start(&mark().instance, std::sync::Arc::new(wake)).unwrap();
     let clients = Clients::default();
     for _ in 0..5 {
         let deadline = Deadline { at_ms: soon() };

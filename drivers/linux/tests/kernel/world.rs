@@ -343,6 +343,9 @@ pub(crate) fn desired(name: &str, lower: &str) -> Desired {
             },
         },
         limits: Limits::default(),
+        ports: Vec::new(),
+        egress: specs::desired::Egress::default(),
+        names: None,
         files: Vec::new(),
         processes: BTreeMap::from([(ProcessName::new("main").unwrap(), process)]),
     }

@@ -68,6 +68,12 @@ impl Page<'_> {
         if let Some(pid) = status.pid {
             self.pair("Pid", &pid.to_string(), Tone::Plain);
         }
+        if let Some(network) = &status.network {
+            self.pair("Address", &network.address.to_string(), Tone::Plain);
+            if !network.ports.is_empty() {
+                self.pair("Ports", &network.ports.join(","), Tone::Plain);
+            }
+        }
         self.pair("Restarts", &status.restarts.to_string(), Tone::Plain);
         let labels: Vec<String> = detail
             .view

@@ -9,7 +9,7 @@ use reconciler_daemon::api::wire::{
 use specs::event::{Event, Severity};
 use specs::id::{Generation, Key, ProcessName};
 use specs::status::{
-    Condition, ConditionKind, Failure, Phase, ProcessStatus, Status, Truth, Usage,
+    Condition, ConditionKind, Failure, NetworkStatus, Phase, ProcessStatus, Status, Truth, Usage,
 };
 
 /// 2026-01-31 12:00:00 UTC.
@@ -42,6 +42,7 @@ pub(crate) fn view(name: &str, phase: Phase) -> ContainerView {
         created_ms: None,
         next_retry_ms: None,
         usage: None,
+        network: None,
         last_error: None,
         override_note: None,
         drift: Vec::new(),
@@ -81,6 +82,10 @@ pub(crate) fn web() -> ContainerView {
         memory_limit_bytes: Some(64 << 20),
         cpu_usec: Some(12_480_000),
         pids: Some(4),
+    });
+    status.network = Some(NetworkStatus {
+        address: [10, 254, 0, 6].into(),
+        ports: vec!["8080->80/tcp".into(), "127.0.0.1:5353->53/udp".into()],
     });
     let condition = |kind, reason: &str, message: &str| Condition {
         kind,

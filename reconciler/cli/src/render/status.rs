@@ -47,6 +47,7 @@ pub(crate) fn row(view: &ContainerView, wide: bool, look: &Look) -> Vec<Cell> {
         state(status, look.now_ms)
     };
     let usage = status.usage.unwrap_or_default();
+    let network = status.network.as_ref();
     let mut row = vec![
         Cell::plain(status.key.as_str()),
         Cell::plain(ready(&status.processes)),
@@ -55,9 +56,7 @@ pub(crate) fn row(view: &ContainerView, wide: bool, look: &Look) -> Vec<Cell> {
         Cell::plain(human::age(status.created_ms, look.now_ms)),
         Cell::option(usage.cpu_usec.map(human::cpu)),
         Cell::plain(memory(usage.memory_bytes, usage.memory_limit_bytes)),
-        // No container has ports or an address of its own yet: the columns are part of the
-        // contract with whoever reads the table by position.
-        Cell::plain(""),
+        Cell::option(network.map(|network| network.ports.join(","))),
     ];
     if wide {
         let error = status.last_error.as_ref();
@@ -67,7 +66,7 @@ pub(crate) fn row(view: &ContainerView, wide: bool, look: &Look) -> Vec<Cell> {
                 status.observed_generation, status.generation
             )),
             Cell::option(status.pid),
-            Cell::plain(""),
+            Cell::option(network.map(|network| network.address)),
             Cell::plain(&view.source),
             Cell::option(
                 error.map(|error| format!("{}: {}: {}", error.step, error.what, error.cause)),

@@ -181,6 +181,13 @@ impl Desk {
             (Action::RaiseLoopback, _) if slot.memory.loopback.contains(&life) => {
                 warning(key, slot, "LoopbackRaised", why)
             }
+            (Action::SetRules(_), Class::Live) => event(key, slot, "RulesChanged", why),
+            (Action::SetRules(_), Class::Repair) => warning(key, slot, "RulesRepaired", why),
+            (Action::PublishPorts(_), Class::Live) => event(key, slot, "PortsChanged", why),
+            (Action::PublishPorts(_), Class::Repair) => warning(key, slot, "PortsRepaired", why),
+            (Action::ConnectNetwork(_), Class::Repair) => {
+                warning(key, slot, "NetworkRepaired", why)
+            }
             (Action::WriteFiles(_), _) => event(key, slot, "FilesWritten", why),
             (Action::SignalProcess { .. }, _) => {
                 event(key, slot, "ProcessSignalled", explain::step(&planned.step))

@@ -79,6 +79,12 @@ pub enum Drift {
     Exposed(String),
     /// The loopback link is down.
     LoopbackDown,
+    /// What the packet filter says of its policy differs, in words.
+    Rules(Vec<String>),
+    /// Ports that lead to it differ, in words.
+    Ports(Vec<String>),
+    /// Its connection to the host differs, in words.
+    Link(Vec<String>),
     /// Files differ from what they shall hold.
     Files(Vec<String>),
     /// A process was never started in this life.

@@ -1,13 +1,16 @@
 //! The end of lives, each part only after the former was seen to be gone:
 //!
 //! ```text
-//! processes ─▶ init and strays ─▶ supervisor ─▶ cgroup ─▶ upper layer ─▶ runtime directory
+//! processes ─▶ init and strays ─▶ supervisor ─▶ network ─▶ cgroup ─▶ upper layer ─▶ runtime
+//!                                                                             directory
 //! ```
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use driver_api::{Action, Expect, Fact, Gap, Init, Life, Precondition, ProcessState};
+use driver_api::{
+    Action, Expect, Fact, Gap, Init, Life, NetworkObserved, Precondition, ProcessState,
+};
 use specs::id::{Incarnation, ProcessName};
 
 use super::subject::{NOBODY, Subject, against};
@@ -187,6 +190,7 @@ impl End<'_> {
     fn clean(&self) -> (Vec<Stage>, Option<Gap>) {
         let life = self.life;
         let parts = [
+            (connection(&life.network), Action::RemoveNetwork),
             (presence(&life.cgroup), Action::RemoveCgroup),
             (presence(&life.root), Action::RemoveRoot),
             (presence(&life.bundle), Action::RemoveBundle),
@@ -208,6 +212,15 @@ fn presence<T>(fact: &Fact<T>) -> Fact<()> {
         Fact::Known(_) => Fact::Known(()),
         Fact::Absent => Fact::Absent,
         Fact::Unknown(gap) => Fact::Unknown(gap.clone()),
+    }
+}
+
+/// Whether anything of it is left on the network.
+fn connection(network: &NetworkObserved) -> Fact<()> {
+    match (presence(&network.rules), presence(&network.link)) {
+        (Fact::Known(()), _) | (_, Fact::Known(())) => Fact::Known(()),
+        (Fact::Unknown(gap), _) | (_, Fact::Unknown(gap)) => Fact::Unknown(gap),
+        (Fact::Absent, Fact::Absent) => Fact::Absent,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a living container needs to be as it shall:
 //!
 //! ```text
-//! supervisor, limits, ends ─▶ mounts, loopback ─▶ files ─▶ signals ─▶ starts
+//! supervisor, limits, ends ─▶ mounts, network ─▶ files ─▶ signals ─▶ starts
 //! ```
 
 use alloc::collections::BTreeMap;
@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use driver_api::{Action, Cgroup, Expect, Fact, Init, Life, Precondition, ProcessObserved};
 use driver_api::{ProcessState, files_mark};
-use specs::desired::{Desired, Network, Run, Writable};
+use specs::desired::{Desired, Run, Writable};
 use specs::id::{Generation, Incarnation, ProcessName};
 
 use super::end::stop_process;
@@ -45,6 +45,7 @@ pub(crate) fn keep(
         incarnation,
         life,
         class,
+        ruled: true,
         plan,
     };
     keep.all()
@@ -67,6 +68,8 @@ struct Keep<'a> {
     life: &'a Life,
     /// What a repair that costs nothing is called: drift, or an edit brought about.
     class: Class,
+    /// What its network lets pass is known.
+    ruled: bool,
     plan: &'a mut Plan,
 }
 
@@ -111,6 +114,8 @@ impl Keep<'_> {
             Fact::Known(_) => {
                 self.places(&mut parts);
                 self.files_and_processes(&mut parts);
+                // No process begins in a network of which nobody can say what it lets pass.
+                parts.starts.steps.retain(|_| self.ruled);
             }
         }
         [
@@ -210,7 +215,18 @@ impl Keep<'_> {
                 }
             }
         }
-        if self.desired.container.network == Network::None {
+        self.loopback(parts);
+        let network = super::network::network(self.desired, self.life, self.class);
+        self.ruled = network.blocked.is_empty();
+        self.plan.blocked.extend(network.blocked);
+        for (action, class, drift) in network.todo {
+            let step = self.step(action, Reason::new(class, drift));
+            parts.places.steps.push(step);
+        }
+    }
+
+    fn loopback(&mut self, parts: &mut Parts) {
+        if self.desired.container.network.is_own() {
             match &self.life.loopback_up {
                 Fact::Known(false) => {
                     // Nothing ran in it yet: it is still being made.

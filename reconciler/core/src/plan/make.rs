@@ -1,14 +1,14 @@
 //! The making of a life:
 //!
 //! ```text
-//! runtime directory ─▶ cgroup and upper layer ─▶ supervisor, init ─▶ loopback ─▶ processes
+//! runtime directory ─▶ cgroup and upper layer ─▶ supervisor, init ─▶ network ─▶ processes
 //! ```
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use driver_api::{Action, Expect, Fact, Life, Precondition};
-use specs::desired::{Desired, Network, Run, Writable};
+use specs::desired::{Desired, Run, Writable};
 use specs::id::Incarnation;
 
 use super::keep::impossible;
@@ -122,10 +122,17 @@ pub(crate) fn start_all(
 ) -> Vec<Stage> {
     let mut stages = Vec::new();
     let later = Precondition::default();
-    if desired.container.network == Network::None {
+    if desired.container.network.is_own() {
         let reason = Reason::new(class, Drift::LoopbackDown);
         let raise = subject.step(incarnation, later.clone(), Action::RaiseLoopback, reason);
-        stages.push(Stage::of(raise));
+        let mut network = Stage::of(raise);
+        let todo = super::network::network(desired, &Life::ABSENT, class).todo;
+        let steps = todo.into_iter().map(|(action, class, drift)| {
+            let reason = Reason::new(class, drift);
+            subject.step(incarnation, later.clone(), action, reason)
+        });
+        network.steps.extend(steps);
+        stages.push(network);
     }
     let mut starts = Stage::default();
     if desired.run == Run::Running {

@@ -4,9 +4,9 @@ use specs::diagnostic::plain;
 use specs::id::Key;
 
 use super::{Contested, Origin, Round};
+use crate::claims::Taken;
 use crate::contest::Lost;
 use crate::reading::{Reading, Refusal};
-use crate::volumes::Taken;
 
 /// Returns every name that could be made out.
 pub(super) fn names(reading: &Reading) -> Vec<Key> {
@@ -35,12 +35,12 @@ pub(super) fn loser(origin: Origin, path: &str, lost: &Lost, names: Vec<Key>) ->
     Refusal::plain(&place, &why, names)
 }
 
-/// Refuses a file that names a volume of another container, and notes it for that one.
-pub(super) fn refuse_volume(reading: &Reading, taken: &Taken, round: &mut Round) {
+/// Refuses a file that names what another container holds, and notes it for that one.
+pub(super) fn refuse_thing(reading: &Reading, taken: &Taken, round: &mut Round) {
     let contested = Contested {
         by: reading.path.clone(),
-        reason: "VolumeContested",
-        what: format!("the volume {}", taken.volume),
+        reason: taken.thing.contested(),
+        what: taken.thing.to_string(),
     };
     round.contested.insert(taken.holder.clone(), contested);
     let place = format!("{}:{}", reading.path, taken.line);

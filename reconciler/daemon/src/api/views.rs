@@ -92,6 +92,7 @@ fn blank(key: &Key, generation: Generation, phase: Phase) -> Status {
         created_ms: None,
         next_retry_ms: None,
         usage: None,
+        network: None,
         last_error: None,
         override_note: None,
         drift: Vec::new(),

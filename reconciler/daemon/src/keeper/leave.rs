@@ -33,6 +33,8 @@ impl Keeper {
             if self.commit(&[clean]).is_ok() {
                 self.ledger.entries.remove(&key);
                 self.ledger.orders.remove(&key);
+                self.ledger.addresses.remove(&key);
+                self.found.addresses.remove(&key);
                 if !keep_range {
                     self.ledger.ranges.remove(&key);
                 }

@@ -102,6 +102,7 @@ impl Keeper {
             source: &accepted.source,
             order: None,
             range: self.ledger.ranges.get(key).copied(),
+            address: self.ledger.addresses.get(key).copied(),
             seccomp: seccomp.as_deref(),
             generation: accepted.generation,
         };

@@ -89,6 +89,8 @@ impl Keeper {
             }
         } else if let Some(entry) = self.ledger.entries.remove(key) {
             self.ledger.orders.remove(key);
+            self.ledger.addresses.remove(key);
+            self.found.addresses.remove(key);
             if !crate::ledger::keeps_range(&entry.desired) {
                 self.ledger.ranges.remove(key);
             }

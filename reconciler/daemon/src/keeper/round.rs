@@ -87,7 +87,7 @@ impl Keeper {
             ledger: &self.ledger,
             config: &self.config,
             last_generation: &last,
-            found_ranges: &self.found_ranges,
+            found: &self.found,
             now_ms: now.wall_ms,
         };
         let mut outcome = accept::decide(&desk, &said);

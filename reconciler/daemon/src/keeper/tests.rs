@@ -1,6 +1,9 @@
 //! The keeper on a real store, real directories, real inotify and real listing threads. In
 //! the core's place stands somebody who notes every intent and cleans what is deleted.
 
+#[path = "tests/network.rs"]
+mod network;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -115,7 +118,12 @@ impl World {
         let (readers, heard) = watch::channel(Arc::clone(&config));
         let (keeper, view, _) = Keeper::new(Beginning {
             incarnation: contents.incarnation,
-            ledger: Ledger::load(contents, &config, &profiles, &BTreeMap::new()),
+            ledger: Ledger::load(
+                contents,
+                &config,
+                &profiles,
+                &crate::recover::Found::default(),
+            ),
             config: Arc::clone(&config),
             readers,
             store: Arc::clone(&store),
@@ -123,7 +131,7 @@ impl World {
             state,
             sources: vec![(self.specs(), hint.clone())],
             doubt: doubt.map(str::to_owned),
-            found_ranges: BTreeMap::new(),
+            found: crate::recover::Found::default(),
             found_generations: found
                 .iter()
                 .map(|name| (Key::new(*name).unwrap(), Generation(4)))

@@ -209,7 +209,7 @@ impl Keeper {
             ledger: &self.ledger,
             config: &self.config,
             last_generation: &last,
-            found_ranges: &self.found_ranges,
+            found: &self.found,
             now_ms: clock::wall_ms(),
         };
         let round = accept::decide(&desk, &said);

@@ -82,6 +82,15 @@ impl Keeper {
         if let Some(range) = acceptance.range {
             self.ledger.ranges.insert(key.clone(), range);
         }
+        for (of, address) in acceptance.addresses {
+            match address {
+                Some(address) => {
+                    self.ledger.last_address = Some(address);
+                    self.ledger.addresses.insert(of, address);
+                }
+                None => _ = self.ledger.addresses.remove(&of),
+            }
+        }
         match acceptance.order {
             Some(Some(order)) => {
                 self.ledger.orders.insert(key.clone(), order);
@@ -166,6 +175,11 @@ pub(super) fn changes(acceptance: &Acceptance) -> Vec<Change> {
             range,
         });
     }
+    let hold = |(key, address): &(Key, Option<_>)| Change::HoldAddress {
+        key: key.clone(),
+        address: *address,
+    };
+    changes.extend(acceptance.addresses.iter().map(hold));
     if acceptance.moved_only {
         return changes;
     }

@@ -1,14 +1,15 @@
 //! Specifications to want.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use driver_sim::Rng;
 use reconciler_core::io::{Intent, Wanted};
 use specs::desired::{
-    Container, Desired, File, IdRange, Limits, LogMode, Logs, Mount, MountSource, NameOrId,
-    Network, OnChange, Process, Propagation, Restart, RestartPolicy, Rootfs, Run, Seccomp,
-    Security, Stop, User, UserNamespace, Writable,
+    Container, Desired, Egress, File, IdRange, Isolated, Limits, LogMode, Logs, Mount, MountSource,
+    NameOrId, Network, OnChange, Port, Process, Propagation, Restart, RestartPolicy, Rootfs, Run,
+    Seccomp, Security, Stop, Transport, User, UserNamespace, Writable,
 };
 use specs::id::{Generation, Key, ProcessName, VolumeName};
 use specs::units::{Bytes, MilliCpu, Millis, Secret, Signal};
@@ -126,6 +127,9 @@ pub(crate) fn plain(key: &Key, generation: u64) -> Desired {
             cpu_set: None,
             pids: Some(64),
         },
+        ports: Vec::new(),
+        egress: Egress::default(),
+        names: None,
         files: Vec::new(),
         processes: [server].into(),
     }
@@ -150,9 +154,7 @@ pub(crate) fn any(rng: &mut Rng, key: &Key, generation: u64) -> Desired {
         Writable::None,
     ];
     desired.container.rootfs.writable = writables[rng.index(4)];
-    if rng.below(5) == 0 {
-        desired.container.network = Network::Host;
-    }
+    network(rng, &mut desired);
     if rng.below(2) == 0 {
         desired.container.mounts.push(Mount {
             path: "/data".into(),
@@ -174,6 +176,30 @@ pub(crate) fn any(rng: &mut Rng, key: &Key, generation: u64) -> Desired {
     files(rng, &mut desired.files);
     processes(rng, &mut desired.processes);
     desired
+}
+
+fn network(rng: &mut Rng, desired: &mut Desired) {
+    match rng.below(5) {
+        0 => desired.container.network = Network::Host,
+        1 | 2 => {
+            // One address for each name, as the ledger gives them out.
+            let last = desired.key.as_str().bytes().fold(0, u8::wrapping_add);
+            desired.container.network = Network::Isolated(Isolated {
+                address: Ipv4Addr::new(10, 254, 0, last),
+                mtu: [1400, 1500][rng.index(2)],
+            });
+            desired.egress.otherwise_allow = rng.below(2) == 0;
+            if rng.below(2) == 0 {
+                desired.ports.push(Port {
+                    transport: Transport::Tcp,
+                    address: None,
+                    host: 8000 + u16::from(last),
+                    container: [80, 81][rng.index(2)],
+                });
+            }
+        }
+        _ => {}
+    }
 }
 
 fn limits(rng: &mut Rng, limits: &mut Limits) {
