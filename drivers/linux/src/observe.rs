@@ -43,8 +43,10 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
         Shims::new()
     });
     marks.extend(shims.keys().cloned());
-    let table = network::table(host, deadline);
-    list_network(host, scope, deadline, &table, &mut marks, &mut gaps);
+    let table = Table::new(host, deadline);
+    if matches!(scope, Scope::Host) {
+        list_network(host, &table, deadline, &mut marks, &mut gaps);
+    }
     list(host, scope, &mut marks, &mut gaps);
     let mut containers: BTreeMap<Key, ContainerObserved> = BTreeMap::new();
     for mark in marks {
@@ -69,36 +71,26 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
     }
 }
 
-/// Lists lives by their rules; for the whole host also by their devices, which go with their
-/// namespace and so hardly ever outlive all else.
+/// Lists lives by their rules and devices. Of one container neither outlives all else: they
+/// are taken away before its runtime directory is.
 fn list_network(
     host: &LinuxHost,
-    scope: &Scope,
+    table: &Table<'_>,
     deadline: Deadline,
-    table: &Table,
     marks: &mut BTreeSet<Mark>,
     gaps: &mut Vec<Gap>,
 ) {
     let instance = &host.places.instance;
-    match table {
+    match table.get() {
         Ok(table) => {
-            let own = match scope {
-                Scope::Host => String::new(),
-                Scope::Container(key) => format!("{key}."),
-            };
-            let leaves = table.lives.keys().filter(|leaf| leaf.starts_with(&own));
+            let leaves = table.lives.keys();
             marks.extend(leaves.filter_map(|leaf| Mark::from_leaf(instance, leaf).ok()));
         }
-        // A container without a network of this kind waits for nobody's rules; of the others
-        // each says that its own are unknown.
-        Err(gap) if matches!(scope, Scope::Host) => gaps.push(gap.clone()),
-        Err(_) => {}
+        Err(gap) => gaps.push(gap.clone()),
     }
-    if matches!(scope, Scope::Host) {
-        match host.links.devices(instance, deadline) {
-            Ok(found) => marks.extend(found),
-            Err(err) => gaps.push(gap("list the devices of the network", &err)),
-        }
+    match host.links.devices(instance, deadline) {
+        Ok(found) => marks.extend(found),
+        Err(err) => gaps.push(gap("list the devices of the network", &err)),
     }
 }
 
@@ -198,7 +190,7 @@ fn observe_life(
     host: &LinuxHost,
     mark: &Mark,
     found: &[ProcessId],
-    table: &Table,
+    table: &Table<'_>,
     deadline: Deadline,
 ) -> Option<Life> {
     let leaf = mark.leaf();

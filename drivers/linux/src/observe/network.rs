@@ -1,5 +1,6 @@
 //! What connects a life to the network.
 
+use std::cell::OnceCell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +16,38 @@ use crate::nft::TableObserved;
 /// Longest wait for one answer of the packet filter, which takes milliseconds.
 const ANSWER_MS_MAX: u64 = 5000;
 
-/// The packet filter, read once for a whole look.
-pub(super) type Table = Result<Arc<TableObserved>, Gap>;
+/// The packet filter, read once for a whole look, and only when somebody asks: most looks are
+/// at one container, and most of those have no network of this kind.
+pub(super) struct Table<'a> {
+    host: &'a LinuxHost,
+    deadline: Deadline,
+    read: OnceCell<Result<Arc<TableObserved>, Gap>>,
+}
 
-/// Reads the packet filter; a kernel without one has no table.
-pub(super) fn table(host: &LinuxHost, deadline: Deadline) -> Table {
-    let patience = Duration::from_millis(left_ms(deadline).clamp(1, ANSWER_MS_MAX));
-    match host.firewall.read(patience) {
-        Err(err) if is_missing(&err) && !host.firewall.is_there(patience) => {
-            Ok(Arc::new(TableObserved::default()))
+impl<'a> Table<'a> {
+    /// Returns one that is not read yet.
+    pub(super) fn new(host: &'a LinuxHost, deadline: Deadline) -> Self {
+        let read = OnceCell::new();
+        Self {
+            host,
+            deadline,
+            read,
         }
-        read => read.map_err(|err| gap("read the packet filter", &err)),
+    }
+
+    /// Returns the table; a kernel without a packet filter has none.
+    pub(super) fn get(&self) -> Result<&TableObserved, &Gap> {
+        let read = self.read.get_or_init(|| self.read());
+        read.as_deref()
+    }
+
+    fn read(&self) -> Result<Arc<TableObserved>, Gap> {
+        let patience = Duration::from_millis(left_ms(self.deadline).clamp(1, ANSWER_MS_MAX));
+        let firewall = &self.host.firewall;
+        match firewall.read(patience) {
+            Err(err) if is_missing(&err) && !firewall.is_there(patience) => Ok(Arc::default()),
+            read => read.map_err(|err| gap("read the packet filter", &err)),
+        }
     }
 }
 
@@ -47,11 +69,11 @@ pub(super) fn observe(
     host: &LinuxHost,
     (mark, init): (&Mark, Option<ProcessId>),
     is_isolated: bool,
-    table: &Table,
+    table: &Table<'_>,
     deadline: Deadline,
 ) -> NetworkObserved {
     let leaf = mark.leaf();
-    let rules = match table {
+    let rules = match table.get() {
         Err(gap) => Fact::Unknown(gap.clone()),
         Ok(table) => match table.lives.get(&leaf) {
             None => Fact::Absent,
