@@ -24,6 +24,20 @@ const MODULES: [&str; 7] = [
     "virtio_blk",
     "overlay",
 ];
+/// What the packet filter and the pairs of devices are made of; what these need comes along.
+const NET_MODULES: [&str; 11] = [
+    "veth",
+    "nf_tables",
+    "nft_ct",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_fib_inet",
+    "nft_reject_inet",
+    "nft_log",
+    "nf_log_syslog",
+    "nf_conntrack_netlink",
+];
 const DISK_BYTES: u64 = 512 << 20;
 const APPLETS: [&str; 6] = ["sh", "sleep", "echo", "cat", "true", "sync"];
 
@@ -94,8 +108,49 @@ pub(crate) fn ram_disk(place: &Path, kernel: &Kernel) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// Makes the disk: busybox, the two programs with the libraries they need, a small root.
-pub(crate) fn disk(place: &Path, programs: &Path) -> Result<PathBuf> {
+/// Returns modules with all that they need, each after what it needs itself.
+fn with_needs(kernel: &Kernel, wanted: &[&str]) -> Result<Vec<PathBuf>> {
+    fn add(kernel: &Kernel, name: &str, found: &mut Vec<PathBuf>) -> Result<()> {
+        let file = format!("{}.ko", name.replace('-', "_"));
+        // The kernel takes both for one; file names do not.
+        let other = file.replace('_', "-");
+        let path = find(&kernel.modules, &file).or_else(|| find(&kernel.modules, &other));
+        let path = path.with_context(|| format!("no module {name}"))?;
+        if found.contains(&path) {
+            return Ok(());
+        }
+        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        for needed in needs(&bytes) {
+            add(kernel, &needed, found)?;
+        }
+        found.push(path);
+        Ok(())
+    }
+    let mut found = Vec::new();
+    for name in wanted {
+        add(kernel, name, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// Returns the names that a module says it depends on (`modinfo(8)`, `depends`).
+fn needs(module: &[u8]) -> Vec<String> {
+    const MARK: &[u8] = b"\0depends=";
+    let at = module.windows(MARK.len()).position(|bytes| bytes == MARK);
+    let rest = at
+        .and_then(|at| module.get(at + MARK.len()..))
+        .unwrap_or_default();
+    let text: Vec<u8> = rest.iter().copied().take_while(|byte| *byte != 0).collect();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.split(',')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Makes the disk: busybox, the two programs with the libraries they need, a small root, and
+/// the modules of the network.
+pub(crate) fn disk(place: &Path, programs: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let tree = place.join("disk");
     again(&tree)?;
     for name in [
@@ -116,6 +171,13 @@ pub(crate) fn disk(place: &Path, programs: &Path) -> Result<PathBuf> {
         let inside = tree.join(word.trim_start_matches('/'));
         make(inside.parent().context("a library has a folder")?)?;
         copy(Path::new(word), &inside)?;
+    }
+    let modules = tree.join("lib/net");
+    make(&modules)?;
+    for (at, module) in with_needs(kernel, &NET_MODULES)?.iter().enumerate() {
+        let name = module.file_name().context("a module has a name")?;
+        let name = format!("{at:02}-{}", name.to_string_lossy());
+        copy(module, &modules.join(name))?;
     }
     let root = tree.join("srv/rootfs");
     for name in ["bin", "dev", "proc", "sys", "etc", "tmp"] {

@@ -27,7 +27,7 @@ struct Plan {
     checks: usize,
 }
 
-const PLANS: [Plan; 4] = [
+const PLANS: [Plan; 5] = [
     Plan {
         name: "v2",
         about: "cgroup version 2 alone, classic assembly of the root, raised hard limits",
@@ -39,6 +39,12 @@ const PLANS: [Plan; 4] = [
         about: "cgroup version 1 alone",
         same_disk: false,
         checks: 19,
+    },
+    Plan {
+        name: "net",
+        about: "an isolated network on another kernel's packet filter",
+        same_disk: false,
+        checks: 16,
     },
     Plan {
         name: "before",
@@ -62,7 +68,7 @@ pub(crate) fn run() -> Result<()> {
     std::fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
     let kernel = image::kernel(&place)?;
     let ram_disk = image::ram_disk(&place, &kernel)?;
-    let disk = image::disk(&place, &programs)?;
+    let disk = image::disk(&place, &programs, &kernel)?;
     let own = place.join("own.img");
     let (mut passed, mut failed) = (0, 0);
     for plan in &PLANS {
