@@ -11,7 +11,7 @@ use crate::config::DefaultLimits;
 use crate::desired::{Desired, MountSource};
 use crate::fields::is_below;
 use crate::resolve::capability;
-use crate::units::{Bytes, MilliCpu};
+use crate::units::{Bytes, MilliCpu, Ports};
 
 /// Every rule, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +43,8 @@ pub struct Grant {
     pub host_user_namespace: bool,
     /// The host's network.
     pub host_network: bool,
+    /// Ports of the host that may be published.
+    pub ports: Vec<Ports>,
     /// Devices.
     pub devices: Vec<DeviceRule>,
     /// Capabilities, without `CAP_`, that may be added to the base set.
@@ -140,6 +142,7 @@ impl Grant {
             privileged: false,
             host_user_namespace: false,
             host_network: true,
+            ports: vec![Ports(1, u16::MAX)],
             devices: Vec::new(),
             capabilities: names.into_iter().map(str::to_owned).collect(),
             seccomp_unconfined: false,
@@ -182,6 +185,7 @@ impl Grant {
                 .map_or(self.capabilities.clone(), named),
             seccomp_unconfined: rule.seccomp_unconfined.unwrap_or(self.seccomp_unconfined),
             seccomp_roots: rule.seccomp_roots.clone(),
+            ports: rule.ports.clone().unwrap_or_else(|| self.ports.clone()),
             sysctls: rule.sysctls.clone().unwrap_or_else(|| self.sysctls.clone()),
             limits: Ceilings {
                 memory: limits.memory,

@@ -11,7 +11,7 @@ use crate::id::Instance;
 use crate::parse::Places;
 use crate::policy::Policy;
 use crate::spec::{ApiVersion, Rlimits};
-use crate::units::{Bytes, MilliCpu, Millis, Subnet};
+use crate::units::{Bytes, MilliCpu, Millis, Ports, Subnet};
 
 /// The configuration of a host.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -214,6 +214,8 @@ pub(crate) struct RuleFile {
     pub(crate) host_user_namespace: Option<bool>,
     /// The host's network is allowed.
     pub(crate) host_network: Option<bool>,
+    /// Ports of the host that may be published.
+    pub(crate) ports: Option<Vec<Ports>>,
     /// Devices that may be used.
     #[serde(default)]
     pub(crate) devices: Vec<DeviceRuleFile>,

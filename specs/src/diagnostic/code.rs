@@ -252,6 +252,9 @@ codes! {
     PolicyLimit = "E0410", "the policy has a lower ceiling",
         "`limits` of the policy holds ceilings. A limit above its ceiling is refused, and so\n\
          is none at all, because that would be unlimited.";
+    PolicyPort = "E0411", "the policy does not allow this port to be published",
+        "`ports` of the policy lists which ports of the host may lead to containers. Without\n\
+         the list any may that nobody else has.";
     ConfigPool = "E0501", "an id pool that cannot be used",
         "Pools are ranges of user and group ids that no one else on the host uses. They do\n\
          not overlap, hold at least one container's share, begin above 65535 and end at or\n\

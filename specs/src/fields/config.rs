@@ -79,6 +79,7 @@ static RULE: &[Field] = &[
     one("privileged", Type::Boolean).default("false"),
     one("hostUserNamespace", Type::Boolean).default("false"),
     one("hostNetwork", Type::Boolean).default("true"),
+    Field::new("ports", Shape::List(PORTS, 1024)).default("[1-65535]"),
     objects("devices", DEVICE_RULE, 1024).default("[]"),
     Field::new("capabilities", Shape::List(CAPABILITY, 64))
         .default("[AUDIT_WRITE, MKNOD, NET_RAW]"),

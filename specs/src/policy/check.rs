@@ -7,6 +7,7 @@ use crate::parse::faults::Fault;
 use crate::parse::{Located, Places};
 use crate::resolve::{PIDS_DEFAULT, capability};
 use crate::spec::{NetworkMode, Security, Spec, UserNamespace};
+use crate::units::Ports;
 
 /// Host directories that no root file system lies in: they hold secrets, devices, or the
 /// host's own running state.
@@ -104,13 +105,18 @@ impl Check<'_> {
     }
 
     fn network(&mut self) {
-        let mode = self
-            .located
-            .spec
-            .spec
-            .network
-            .as_ref()
-            .and_then(|network| network.mode);
+        let network = self.located.spec.spec.network.as_ref();
+        let mode = network.and_then(|network| network.mode);
+        let ports = network.map_or(&[][..], |network| &network.ports);
+        for (at, port) in ports.iter().enumerate() {
+            let mut granted = self.grant.ports.iter();
+            if !granted.any(|Ports(first, last)| (first..=last).contains(&&port.host)) {
+                let message = format!("the host's port {} may not be published", port.host);
+                let help = "choose one of the policy's `ports`, or list this one there";
+                let path = format!("spec.network.ports[{at}].host");
+                self.refuse(&path, Code::PolicyPort, message, help);
+            }
+        }
         if mode == Some(NetworkMode::Host) && !self.grant.host_network {
             let message = "the host's network may not be used".to_owned();
             let help = "write `mode: none`, or `hostNetwork: true` in the policy";

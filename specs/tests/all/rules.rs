@@ -53,6 +53,8 @@ const CASES: &[Case] = cases! {
         "hostUserNamespace: true", PolicyUserNamespace, "host";
     "hostNetwork": "network: {mode: host}", "hostNetwork: false", "hostNetwork: true",
         PolicyNetwork, "host";
+    "ports": "network: {mode: isolated, ports: [{host: 80, address: 0.0.0.0}]}",
+        "ports: [1024-65535, 443]", "ports: [1024-65535, 80]", PolicyPort, "80";
     "devices[].path": "security: {devices: [{path: /dev/fuse}]}", "devices: [{path: /dev/kvm}]",
         "devices: [{path: /dev/fuse}]", PolicyDevice, "/dev/fuse";
     "devices[].access": "security: {devices: [{path: /dev/fuse, access: rw}]}",
