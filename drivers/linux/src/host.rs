@@ -98,6 +98,8 @@ pub struct LinuxHost {
     pub(crate) ports: Ports,
     pub(crate) clients: Clients,
     pub(crate) wakes: Wakes,
+    /// Soft and hard limit of open files as they were before this process raised its own.
+    pub(crate) open_files: Option<(u64, u64)>,
     /// Held for reading while groups are made and shims join theirs, for writing while empty
     /// directories of the instance are taken away.
     parents: RwLock<()>,
@@ -152,6 +154,7 @@ impl LinuxHost {
             links: Links::new().map_err(OpenError::Events)?,
             clients: Clients::default(),
             wakes: Wakes::start(&instance, wake).map_err(OpenError::Events)?,
+            open_files: raise_open_files(),
             parents: RwLock::new(()),
             places,
             layout,
@@ -206,6 +209,22 @@ impl Driver for LinuxHost {
     fn execute(&self, step: &Step, deadline: Deadline) -> Result<Outcome, StepError> {
         crate::execute::execute(self, step, deadline)
     }
+}
+
+/// Lets this process open as many files as it may: a container costs it a handful, and what it
+/// was started with (1024 as a rule) would do for some two hundred. Returns what was before;
+/// none if that could not be changed, or was no less.
+fn raise_open_files() -> Option<(u64, u64)> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let hard = before.maximum.unwrap_or(u64::MAX);
+    let soft = before.current.filter(|soft| *soft < hard)?;
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).ok()?;
+    Some((soft, hard))
 }
 
 /// Name of the memory file that shims are executed from.

@@ -138,7 +138,14 @@ pub(crate) fn directories<'a>(
 ///
 /// # Errors
 /// `Terminal` when a limit is asked for that the daemon may not set.
-pub(crate) fn process(name: &ProcessName, desired: &Desired) -> Result<launch::Process, StepError> {
+///
+/// `open_files` is what holds where the spec says nothing: what the daemon was started with,
+/// which it raised for itself alone.
+pub(crate) fn process(
+    name: &ProcessName,
+    desired: &Desired,
+    open_files: Option<(u64, u64)>,
+) -> Result<launch::Process, StepError> {
     let Some(process) = desired.processes.get(name) else {
         return Err(StepError::Stale(format!(
             "{} has no process {name}",
@@ -155,7 +162,7 @@ pub(crate) fn process(name: &ProcessName, desired: &Desired) -> Result<launch::P
             .collect(),
         user: user(&process.user),
         work_dir: process.work_dir.clone(),
-        rlimits: rlimits(name, process)?,
+        rlimits: rlimits(name, process, open_files)?,
         logs: Some(launch::Logs {
             max_bytes: process.logs.max_bytes.0,
             max_files: process.logs.max_files,
@@ -263,7 +270,11 @@ fn user(user: &User) -> String {
     }
 }
 
-fn rlimits(name: &ProcessName, process: &Process) -> Result<Vec<launch::Rlimit>, StepError> {
+fn rlimits(
+    name: &ProcessName,
+    process: &Process,
+    open_files: Option<(u64, u64)>,
+) -> Result<Vec<launch::Rlimit>, StepError> {
     let can_raise = caps::own()?.effective & caps::bit("SYS_RESOURCE").unwrap_or(0) != 0;
     let mut out = Vec::new();
     for (limit, (soft, hard)) in &process.rlimits {
@@ -290,6 +301,13 @@ fn rlimits(name: &ProcessName, process: &Process) -> Result<Vec<launch::Rlimit>,
             hard: *hard,
         });
     }
+    let is_silent = !process.rlimits.contains_key("nofile");
+    let raised = open_files.filter(|_| is_silent);
+    out.extend(raised.map(|(soft, hard)| launch::Rlimit {
+        resource: libc::RLIMIT_NOFILE,
+        soft,
+        hard,
+    }));
     Ok(out)
 }
 

@@ -398,3 +398,29 @@ fn a_changed_file_restarts_signals_or_does_nothing_as_it_says() {
     assert_eq!(world.pid("conf", "p"), pid);
     world.finish();
 }
+
+#[test]
+fn the_daemon_may_open_many_files_and_its_containers_as_many_as_it_was_given() {
+    let open_files = |pid: u64| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("Max open files"));
+        let words = line.into_iter().flat_map(str::split_ascii_whitespace);
+        let words: Vec<String> = words.skip(3).take(2).map(str::to_owned).collect();
+        (words[0].clone(), words[1].clone())
+    };
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("read a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, 1024, hard).expect("lower a limit");
+    let given = open_files(std::process::id().into());
+    assert_ne!(given.0, given.1);
+    let mut world = World::new();
+    world.start();
+    let own = open_files(world.daemon_pid().into());
+    assert_eq!(own, (given.1.clone(), given.1.clone()), "as many as it may");
+    world.write("worker.yaml", WORKER);
+    world.wait_phase("worker", "Running");
+    let status = world.status("worker");
+    let pid = status["processes"][0]["pid"].as_u64().expect("it runs");
+    assert_eq!(open_files(pid), given);
+    world.finish();
+}

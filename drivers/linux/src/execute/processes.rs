@@ -74,7 +74,7 @@ impl Act<'_> {
         name: &ProcessName,
         desired: &Desired,
     ) -> Result<Outcome, StepError> {
-        let wanted = launch::process(name, desired)?;
+        let wanted = launch::process(name, desired, self.host.open_files)?;
         if let Some(seen) = self.process(name)?
             && seen.pid != 0
         {
