@@ -113,7 +113,8 @@ fn may(step: &Step, said: &ContainerObserved, complete: bool) -> Result<(), Stri
         }
         Action::RemoveNetwork => absent(
             "init",
-            life.is_some_and(|life| life.init.is_absent() && life.shim.is_absent()),
+            // The last of it may have gone with the init: then there is nothing to take away.
+            life.is_none_or(|life| life.init.is_absent() && life.shim.is_absent()),
         ),
         Action::StartProcess { desired, .. } if !is_ruled(desired, life) => {
             Err("the rules of its network are not known to be in force".into())

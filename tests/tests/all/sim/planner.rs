@@ -227,6 +227,9 @@ fn with_gaps(rng: &mut Rng, observed: &ContainerObserved, ratio: Ratio) -> Conta
         hide(rng, ratio, &mut life.mounts);
         hide(rng, ratio, &mut life.exposed);
         hide(rng, ratio, &mut life.loopback_up);
+        hide(rng, ratio, &mut life.network.link);
+        hide(rng, ratio, &mut life.network.rules);
+        hide(rng, ratio, &mut life.network.forwarding);
         hide(rng, ratio, &mut life.processes);
         hide(rng, ratio, &mut life.files);
     }
@@ -254,6 +257,14 @@ fn rests_on_facts(step: &Step, observed: &ContainerObserved, complete: bool) -> 
         Action::RemoveCgroup => init && known(|life| life.cgroup.known().is_some()),
         Action::RemoveRoot => init && cgroup && known(|life| life.root.known().is_some()),
         Action::RemoveBundle => init && cgroup && known(|life| life.bundle.known().is_some()),
+        Action::RemoveNetwork => {
+            init && known(|life| {
+                let network = &life.network;
+                network.link.known().is_some() || network.rules.known().is_some()
+            })
+        }
+        Action::ConnectNetwork(_) => known(|life| life.network.rules.gap().is_none()),
+        Action::SetRules(_) => known(|life| life.network.rules.gap().is_none()),
         Action::StopProcess { .. } | Action::ForgetProcess(_) | Action::StartProcess { .. } => {
             init && known(|life| life.processes.gap().is_none())
         }
