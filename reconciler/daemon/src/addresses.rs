@@ -88,7 +88,7 @@ mod tests {
         let mut last = None;
         let mut given = Vec::new();
         while let Some(next) = free(&pools, &taken, last) {
-            assert!(is_usable(&pools, next));
+            assert!(is_usable(&pools, next) && !given.contains(&next), "{next}");
             taken.insert(key(u32::try_from(taken.len()).unwrap()), next);
             given.push(next);
             last = Some(next);
