@@ -28,6 +28,7 @@ impl Inventory {
             ("mount", mounts_of_every_namespace()),
             ("link", names_in("/sys/class/net")),
             ("route", lines_of("/proc/net/route")),
+            ("forwarding", lines_of("/proc/sys/net/ipv4/ip_forward")),
             ("cgroup", cgroup_directories()),
             ("process", processes_of_ours()),
             ("loop", loop_devices()),

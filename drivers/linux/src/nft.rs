@@ -129,11 +129,13 @@ impl Firewall {
         Ok(cached.observed.get_or_insert_with(observe).clone())
     }
 
-    /// Returns whether the kernel has a packet filter that answers at all.
-    pub(crate) fn is_there(&self, patience: Duration) -> bool {
-        let asked =
-            Conversation::open(patience).and_then(|mut kernel| read::generation(&mut kernel));
-        asked.is_ok()
+    /// Asks the kernel's packet filter the least that can be asked.
+    ///
+    /// # Errors
+    /// When there is none, it says no, or does not answer within `patience`.
+    pub(crate) fn answers(&self, patience: Duration) -> io::Result<()> {
+        let mut kernel = Conversation::open(patience)?;
+        read::generation(&mut kernel).map(|_| ())
     }
 
     /// Returns the chains of others that drop by default what the host passes on.

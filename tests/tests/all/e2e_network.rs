@@ -188,13 +188,7 @@ fn a_container_speaks_to_what_its_rules_name_and_to_nobody_else() {
     // Another source than its own: gone before anything else is asked.
     let from = |address: &str| {
         let address = address.to_owned();
-        within(&world, "web", move || {
-            let kind = (
-                nix::sys::socket::AddressFamily::Inet,
-                nix::sys::socket::SockType::Stream,
-            );
-            speak_as(kind, &address, "192.0.2.9:8000")
-        })
+        within(&world, "web", move || speaks_as(&address, "192.0.2.9:8000"))
     };
     let own = address_of(&world, "web");
     assert!(from(&own), "its own source");
@@ -423,13 +417,12 @@ fn names_are_written_where_they_are_looked_for() {
 }
 
 /// Whether a connection from this source comes about.
-fn speak_as(
-    (family, kind): (nix::sys::socket::AddressFamily, nix::sys::socket::SockType),
-    source: &str,
-    to: &str,
-) -> bool {
-    use nix::sys::socket::{SockFlag, SockaddrIn, bind, connect, setsockopt, socket, sockopt};
+fn speaks_as(source: &str, to: &str) -> bool {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+    };
     use std::os::fd::AsRawFd as _;
+    let (family, kind) = (AddressFamily::Inet, SockType::Stream);
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
     let source: std::net::SocketAddrV4 = format!("{source}:0").parse().expect("an address");
     let to: std::net::SocketAddrV4 = to.parse().expect("an address");

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use netlink_sys::constants::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
+use rtnetlink::sys::protocols::NETLINK_NETFILTER;
+use rtnetlink::sys::{Socket, SocketAddr};
 use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{
     Timeout, set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force,

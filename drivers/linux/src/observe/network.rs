@@ -45,7 +45,11 @@ impl<'a> Table<'a> {
         let patience = Duration::from_millis(left_ms(self.deadline).clamp(1, ANSWER_MS_MAX));
         let firewall = &self.host.firewall;
         match firewall.read(patience) {
-            Err(err) if is_missing(&err) && !firewall.is_there(patience) => Ok(Arc::default()),
+            // Asked once more for the least of it: an answer that is late is no answer.
+            Err(err) if is_missing(&err) => match firewall.answers(patience) {
+                Err(again) if is_missing(&again) => Ok(Arc::default()),
+                _ => Err(gap("read the packet filter", &err)),
+            },
             read => read.map_err(|err| gap("read the packet filter", &err)),
         }
     }

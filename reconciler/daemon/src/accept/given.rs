@@ -45,7 +45,18 @@ impl Given {
         for (key, range) in &desk.found.ranges {
             given.ranges.entry(key.clone()).or_insert(*range);
         }
-        // Of what the ledger knows it knows the address, too, or that there is none.
+        // Of what the ledger knows it knows the address, or that there is none; a record that
+        // was lost moves nobody.
+        for (key, entry) in &desk.ledger.entries {
+            let isolated = entry.desired.container.network.isolated();
+            let lost = isolated.map(|isolated| isolated.address).filter(|address| {
+                !given.addresses.contains_key(key)
+                    && !given.addresses.values().any(|held| held == address)
+            });
+            given
+                .addresses
+                .extend(lost.map(|address| (key.clone(), address)));
+        }
         let unknown = |key: &Key| !desk.ledger.entries.contains_key(key);
         for (key, address) in desk.found.addresses.iter().filter(|(key, _)| unknown(key)) {
             given.addresses.entry(key.clone()).or_insert(*address);

@@ -58,6 +58,8 @@ struct World {
     /// What the next start says of its look at the host.
     found_all: bool,
     seen: Arc<Mutex<Seen>>,
+    /// What the first look at the host finds.
+    found: crate::recover::Found,
 }
 
 struct Running {
@@ -84,6 +86,7 @@ impl World {
                 configured(config)
             },
             running: None,
+            found: crate::recover::Found::default(),
             found_all: true,
             seen: Arc::default(),
         };
@@ -118,12 +121,7 @@ impl World {
         let (readers, heard) = watch::channel(Arc::clone(&config));
         let (keeper, view, _) = Keeper::new(Beginning {
             incarnation: contents.incarnation,
-            ledger: Ledger::load(
-                contents,
-                &config,
-                &profiles,
-                &crate::recover::Found::default(),
-            ),
+            ledger: Ledger::load(contents, &config, &profiles, &self.found),
             config: Arc::clone(&config),
             readers,
             store: Arc::clone(&store),
@@ -131,7 +129,7 @@ impl World {
             state,
             sources: vec![(self.specs(), hint.clone())],
             doubt: doubt.map(str::to_owned),
-            found: crate::recover::Found::default(),
+            found: self.found.clone(),
             found_generations: found
                 .iter()
                 .map(|name| (Key::new(*name).unwrap(), Generation(4)))

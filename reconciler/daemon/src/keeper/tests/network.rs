@@ -114,3 +114,31 @@ fn an_address_lasts_and_an_empty_pool_names_its_holders() {
         "nothing is written again and again"
     );
 }
+
+#[test]
+fn an_address_whose_record_was_lost_moves_nobody() {
+    let mut world = World::with("pools: {addresses: [10.254.0.0/24]}");
+    world.write("a.yaml", &spec("a", &isolated("")));
+    world.wait_generation("a", 1);
+    world.write("b.yaml", &spec("b", &isolated("")));
+    world.wait_generation("b", 1);
+    let (a, before) = (Key::new("a").unwrap(), address(&world, "a"));
+    let lost = store::model::Change::HoldAddress {
+        key: a.clone(),
+        address: None,
+    };
+    world.running().store.commit_durable(&[lost]).unwrap();
+    world.found.addresses = before.map(|address| (a, address)).into_iter().collect();
+    world.restart();
+    world.look_twice();
+    assert_eq!(address(&world, "a"), before);
+    world.write("c.yaml", &spec("c", &isolated("")));
+    world.wait_generation("c", 1);
+    assert_ne!(address(&world, "c"), before);
+    // It is written down again.
+    world.found.addresses.clear();
+    let held = world.running().store.contents().unwrap().addresses;
+    assert!(held.contains(&(Key::new("a").unwrap(), before.unwrap())));
+    world.restart();
+    until("the same address", || address(&world, "a") == before);
+}
