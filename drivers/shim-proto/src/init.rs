@@ -11,6 +11,10 @@
 //!   | <- Entry{record} --------------------- |   it runs, or never came to
 //!   | <- Answer{id, failure?} -------------- |
 //!   | -- Drained{slot, run, stream} -------> |   no writer is left: let go of the pipe
+//!   | -- Exec{command} --------------------> |
+//!   | <- ExecWaits{order} ------------------ |   + pidfd, status pipe and outer ends
+//!   | -- ExecGo{order, refusal?} ----------> |
+//!   | <- Answer{id, failure?} -------------- |   its program runs, or never came to
 //! ```
 //!
 //! An init serves one shim at a time. Entries carry whole records, so that what is lost with
@@ -29,7 +33,7 @@ pub struct ToInit {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The order.
-    #[prost(oneof = "Order", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Order", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub order: Option<Order>,
 }
 
@@ -57,6 +61,12 @@ pub enum Order {
     /// Let go of a pipe that has no writer left.
     #[prost(message, tag = "8")]
     Drained(Drained),
+    /// Make a command that waits for `ExecGo`.
+    #[prost(message, tag = "9")]
+    Exec(crate::exec::Exec),
+    /// Let it run, or not.
+    #[prost(message, tag = "10")]
+    ExecGo(crate::exec::ExecGo),
 }
 
 /// One run of one process.
@@ -102,7 +112,7 @@ pub struct FromInit {
     #[prost(uint32, tag = "1")]
     pub descriptors: u32,
     /// The word.
-    #[prost(oneof = "Word", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "Word", tags = "2, 3, 4, 5, 6")]
     pub word: Option<Word>,
 }
 
@@ -121,6 +131,9 @@ pub enum Word {
     /// To an order that wants one.
     #[prost(message, tag = "5")]
     Answer(OrderAnswer),
+    /// A command waits.
+    #[prost(message, tag = "6")]
+    ExecWaits(crate::exec::ExecWaits),
 }
 
 /// It stands in its root.
@@ -205,5 +218,6 @@ pub fn failure(
         what: what.into(),
         errno: 0,
         cause: cause.into(),
+        no_such_command: false,
     }
 }

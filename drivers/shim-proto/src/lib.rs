@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod end;
+pub mod exec;
 pub mod frame;
 pub mod init;
 pub mod launch;

@@ -12,11 +12,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::exec::{Exec, Executing};
 use crate::launch::{File, Mount, Process};
 
 /// Version of the protocol this code speaks. Since 2 an order that ends something carries an
-/// [`Aim`].
-pub const PROTOCOL: u32 = 2;
+/// [`Aim`]; since 3 there is [`Exec`].
+pub const PROTOCOL: u32 = 3;
 /// Oldest version this code still understands.
 pub const PROTOCOL_MIN: u32 = 1;
 /// Most bytes one frame may carry after its four-byte little-endian length.
@@ -29,7 +30,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked.
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub ask: Option<Ask>,
     /// Whom and what it is meant for; without it nothing is ended.
     #[prost(message, optional, tag = "20")]
@@ -80,7 +81,8 @@ impl Ask {
             | Self::Report(_)
             | Self::Start(_)
             | Self::WriteFile(_)
-            | Self::Mount(_) => Act::None,
+            | Self::Mount(_)
+            | Self::Exec(_) => Act::None,
         }
     }
 }
@@ -115,6 +117,9 @@ pub enum Ask {
     /// Go away: kill the init if it lives, flush logs, leave the records.
     #[prost(message, tag = "10")]
     End(End),
+    /// Run a command beside the container's processes.
+    #[prost(message, tag = "11")]
+    Exec(Exec),
 }
 
 /// First on every connection, in both directions.
@@ -194,7 +199,7 @@ pub struct Reply {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The answer.
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6, 7")]
     pub answer: Option<Answer>,
 }
 
@@ -217,6 +222,9 @@ pub enum Answer {
     /// next `Report`.
     #[prost(message, tag = "6")]
     Changed(Changed),
+    /// To `Exec`: its program runs. Descriptors come along with the first byte.
+    #[prost(message, tag = "7")]
+    Executing(Executing),
 }
 
 /// Done, or begun.
@@ -242,6 +250,9 @@ pub struct Failure {
     /// The cause in words, where `errno` does not say it.
     #[prost(string, tag = "4")]
     pub cause: String,
+    /// There is no such command in the root; told of [`Exec`] only.
+    #[prost(bool, tag = "5")]
+    pub no_such_command: bool,
 }
 
 /// How a failure is to be taken.

@@ -8,6 +8,7 @@ use rustix::net::{SendFlags, SocketFlags};
 use shim_proto::end::ShimEnd;
 use shim_proto::message::{Answer, Ask, Hello};
 
+use crate::link::send_with;
 use crate::{host, kernel};
 
 /// Most clients at once; a further one takes the place of the one that was silent longest.
@@ -23,6 +24,15 @@ pub(crate) struct Client {
     socket: OwnedFd,
     end: ShimEnd,
     heard_ms: u64,
+    parcel: Option<Parcel>,
+}
+
+/// Descriptors that go with the first byte of an answer.
+#[derive(Debug)]
+struct Parcel {
+    /// Bytes to be sent before that one.
+    before: usize,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// All of them.
@@ -60,6 +70,7 @@ impl Clients {
             socket,
             end: ShimEnd::new(me.clone()),
             heard_ms: host::boot_ms(),
+            parcel: None,
         });
     }
 
@@ -80,15 +91,27 @@ impl Clients {
 
     /// Returns the next request of any client, with the serial to answer it by.
     pub(crate) fn poll_request(&mut self) -> Option<(u64, Ask)> {
-        self.all
-            .iter_mut()
-            .find_map(|client| client.end.poll_request().map(|ask| (client.serial, ask)))
+        let mut free = self.all.iter_mut().filter(|client| client.parcel.is_none());
+        free.find_map(|client| client.end.poll_request().map(|ask| (client.serial, ask)))
     }
 
     /// Answers a client, if it is still there.
     pub(crate) fn reply(&mut self, serial: u64, answer: Answer) {
         if let Some(client) = self.find(serial) {
             client.end.reply(answer);
+        }
+    }
+
+    /// Answers a client and hands it descriptors, if it is still there.
+    pub(crate) fn reply_with(&mut self, serial: u64, answer: Answer, descriptors: Vec<OwnedFd>) {
+        if let Some(client) = self.find(serial) {
+            // One at a time: no request is taken from a client that has one coming.
+            let before = client.end.pending().len();
+            client.end.reply(answer);
+            client.parcel = Some(Parcel {
+                before,
+                descriptors,
+            });
         }
     }
 
@@ -145,8 +168,7 @@ impl Client {
     /// Sends what the socket takes now; false if it is gone.
     fn flush(&mut self) -> bool {
         while !self.end.pending().is_empty() {
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match rustix::net::send(&self.socket, self.end.pending(), flags) {
+            match self.send() {
                 Ok(count) => self.end.sent(count),
                 Err(Errno::AGAIN) => return true,
                 Err(Errno::INTR) => {}
@@ -154,6 +176,25 @@ impl Client {
             }
         }
         true
+    }
+
+    fn send(&mut self) -> Result<usize, Errno> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let pending = self.end.pending();
+        match &mut self.parcel {
+            None => rustix::net::send(&self.socket, pending, flags),
+            Some(parcel) if parcel.before > 0 => {
+                let first = pending.get(..parcel.before).unwrap_or(pending);
+                let count = rustix::net::send(&self.socket, first, flags)?;
+                parcel.before -= count;
+                Ok(count)
+            }
+            Some(parcel) => {
+                let count = send_with(&self.socket, pending, &parcel.descriptors)?;
+                self.parcel = None;
+                Ok(count)
+            }
+        }
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn kernel(what: impl Into<String>, errno: Errno) -> Failure {
         what,
         errno,
         cause: String::new(),
+        no_such_command: false,
     }
 }
 
@@ -66,6 +67,7 @@ pub(crate) fn of_root(failure: crate::root::Failure) -> Failure {
         what,
         errno,
         cause,
+        no_such_command: false,
     }
 }
 

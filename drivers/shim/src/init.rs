@@ -6,6 +6,7 @@
 
 mod child;
 mod entry;
+mod execs;
 mod orders;
 mod plan;
 mod reap;
@@ -16,7 +17,7 @@ use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::SocketFlags;
-use shim_proto::init::{FromInit, Ready, ToInit, Word};
+use shim_proto::init::{FromInit, Ready as Greeting, ToInit, Word};
 use shim_proto::launch::Launch;
 use shim_proto::message::PROTOCOL;
 
@@ -25,7 +26,8 @@ use crate::fail::tolerate;
 use crate::link::{Broken, Link};
 use crate::{fail, host, kernel, root};
 use child::Profile;
-use entry::{enter, open_null, open_proc, profile, take_own_name};
+use entry::{enter, open_null, open_proc, open_pts, profile, take_own_name};
+use execs::Exec;
 pub(crate) use plan::limit_name;
 use table::Slot;
 
@@ -69,8 +71,11 @@ pub(crate) struct Init {
     child_ends: OwnedFd,
     /// The container's `/proc`, opened before any process could mount over it.
     proc: Option<OwnedFd>,
+    /// The container's devpts, opened as early.
+    pts: Option<OwnedFd>,
     null: OwnedFd,
     slots: Vec<Option<Slot>>,
+    execs: Vec<Exec>,
 }
 
 /// Goes on as pid 1 of the new container. Never returns.
@@ -124,12 +129,14 @@ impl Init {
             profile: profile(launch)?,
             child_ends: kernel::child_signals()?,
             proc: open_proc(),
+            pts: open_pts(),
             null: open_null()?,
             listener,
             link: None,
             exits,
             hold,
             slots: Vec::new(),
+            execs: Vec::new(),
         })
     }
 
@@ -148,6 +155,7 @@ impl Init {
         .map(AsRawFd::as_raw_fd)
         .collect();
         keep.extend(self.proc.as_ref().map(AsRawFd::as_raw_fd));
+        keep.extend(self.pts.as_ref().map(AsRawFd::as_raw_fd));
         if let Some(link) = &self.link {
             keep.push(link.as_fd().as_raw_fd());
             keep.extend(link.sending().map(|fd| fd.as_raw_fd()));
@@ -163,14 +171,18 @@ impl Init {
     fn serve(&mut self) -> ! {
         loop {
             self.speak();
-            let (ready, starts) = self.wait();
+            let ready = self.wait();
             if ready.child_ended {
                 self.reap();
             }
-            for slot in starts {
-                self.hear_trouble(slot);
+            for slot in &ready.starts {
+                self.hear_trouble(*slot);
+            }
+            for pid in &ready.execs {
+                self.tend_exec(*pid);
             }
             self.kill_overdue();
+            self.kill_overdue_execs();
             if ready.session {
                 self.listen_to_shim();
             }
@@ -181,7 +193,7 @@ impl Init {
     }
 
     /// Waits until something is to be done.
-    fn wait(&mut self) -> (ReadyFds, Vec<usize>) {
+    fn wait(&self) -> Ready {
         let mut watched: Vec<PollFd<'_>> = Vec::with_capacity(WATCHED);
         watched.push(PollFd::new(&self.child_ends, PollFlags::IN));
         match &self.link {
@@ -195,6 +207,7 @@ impl Init {
             }
             None => watched.push(PollFd::new(&self.listener, PollFlags::IN)),
         }
+        let first_start = watched.len();
         let mut starts = Vec::new();
         for (index, slot) in self.slots.iter().enumerate() {
             let starting = slot.as_ref().and_then(|slot| slot.starting.as_ref());
@@ -203,28 +216,31 @@ impl Init {
                 starts.push(index);
             }
         }
-        let timeout = self
-            .next_kill_ms()
+        let first_exec = watched.len();
+        let mut execs = self.watch_execs(&mut watched);
+        let kills = [self.next_kill_ms(), self.next_exec_kill_ms()];
+        let timeout = kills
+            .into_iter()
+            .flatten()
+            .min()
             .map(|at| host::timespec(at.saturating_sub(host::boot_ms())));
         if poll(&mut watched, timeout.as_ref()).is_err() {
-            return (ReadyFds::default(), Vec::new());
+            return Ready::default();
         }
         let hit = |index: usize| {
             watched
                 .get(index)
                 .is_some_and(|fd| !fd.revents().is_empty())
         };
-        let ready = ReadyFds {
+        keep_hits(&mut starts, |place| hit(first_start + place));
+        keep_hits(&mut execs, |place| hit(first_exec + place));
+        Ready {
             child_ended: hit(0),
             session: hit(1) && self.link.is_some(),
             listener: hit(1) && self.link.is_none(),
-        };
-        let mut place = 1;
-        starts.retain(|_| {
-            place += 1;
-            hit(place)
-        });
-        (ready, starts)
+            starts,
+            execs,
+        }
     }
 
     /// Takes the next shim. Only somebody outside of this pid namespace can be one: its pid
@@ -243,7 +259,7 @@ impl Init {
         let ends = [self.hold.reader.try_clone(), self.hold.writer.try_clone()];
         let ends: Vec<OwnedFd> = ends.into_iter().flatten().collect();
         let descriptors = u32::try_from(ends.len()).unwrap_or(0);
-        let word = Some(Word::Ready(Ready { protocol: PROTOCOL }));
+        let word = Some(Word::Ready(Greeting { protocol: PROTOCOL }));
         if ends.len() == 2 && link.push(&FromInit { descriptors, word }, ends).is_ok() {
             self.link = Some(link);
             for slot in self.slots.iter_mut().flatten() {
@@ -319,15 +335,34 @@ impl Init {
         for index in 0..self.slots.len() {
             self.take_back(index);
         }
+        // What was released goes on; the next shim's orders are others.
+        let starts = self.slots.iter_mut().flatten();
+        for starting in starts.filter_map(|slot| slot.starting.as_mut()) {
+            starting.order = 0;
+        }
+        self.lose_exec_orders();
     }
 }
 
 /// What the loop woke up for.
-#[derive(Clone, Copy, Debug, Default)]
-struct ReadyFds {
+#[derive(Debug, Default)]
+struct Ready {
     child_ended: bool,
     session: bool,
     listener: bool,
+    /// Places of processes whose start has something to tell.
+    starts: Vec<usize>,
+    /// Pids of commands that something is to be told of.
+    execs: Vec<u32>,
+}
+
+/// Keeps what was hit, by its place.
+fn keep_hits<T>(all: &mut Vec<T>, hit: impl Fn(usize) -> bool) {
+    let mut place = 0;
+    all.retain(|_| {
+        place += 1;
+        hit(place - 1)
+    });
 }
 
 /// Returns the pid of the process at the other end, as seen from here.

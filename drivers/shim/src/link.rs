@@ -154,17 +154,25 @@ impl Outgoing {
     /// Sends a part; true once all is sent. Descriptors go with the first byte.
     fn send(&mut self, socket: &OwnedFd) -> Result<bool, Errno> {
         let rest = self.bytes.get(self.sent..).unwrap_or_default();
-        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let borrowed: Vec<BorrowedFd<'_>> = self.descriptors.iter().map(AsFd::as_fd).collect();
-        if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
-            return Err(Errno::TOOBIG);
-        }
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let count = sendmsg(socket, &[IoSlice::new(rest)], &mut control, flags)?;
-        drop(borrowed);
+        let count = send_with(socket, rest, &self.descriptors)?;
         self.descriptors.clear();
         self.sent += count;
         Ok(self.sent >= self.bytes.len())
     }
+}
+
+/// Sends what the socket takes now, descriptors with the first byte.
+pub(crate) fn send_with(
+    socket: &OwnedFd,
+    bytes: &[u8],
+    descriptors: &[OwnedFd],
+) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+        return Err(Errno::TOOBIG);
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)
 }

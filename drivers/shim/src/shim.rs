@@ -1,6 +1,7 @@
 //! The supervisor: one loop over the daemon's connections, the init, and the output of
 //! processes.
 
+mod commands;
 mod output;
 mod papers;
 mod requests;
@@ -68,6 +69,15 @@ struct Init {
 struct Order {
     id: u64,
     client: u64,
+    /// What a command that was let go hands to who asked, once its program runs.
+    command: Option<Command>,
+}
+
+/// A command about to run.
+#[derive(Debug)]
+struct Command {
+    host: ProcessId,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// What the loop woke up for.

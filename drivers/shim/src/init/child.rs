@@ -29,16 +29,25 @@ pub(crate) struct Profile {
 /// The descriptors of a process about to be.
 #[derive(Debug)]
 pub(crate) struct Ends<'a> {
-    /// Becomes 0.
-    pub(crate) input: BorrowedFd<'a>,
-    /// Becomes 1.
-    pub(crate) output: &'a OwnedFd,
-    /// Becomes 2.
-    pub(crate) errors: &'a OwnedFd,
+    /// What it reads and writes.
+    pub(crate) streams: Streams<'a>,
     /// A byte says go; its end says do not.
     pub(crate) go: &'a OwnedFd,
     /// Takes one [`Trouble`]; closes by itself when the program runs.
     pub(crate) trouble: &'a OwnedFd,
+}
+
+/// What a process reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Streams<'a> {
+    /// Becomes 0.
+    pub(crate) input: BorrowedFd<'a>,
+    /// Becomes 1.
+    pub(crate) output: BorrowedFd<'a>,
+    /// Becomes 2.
+    pub(crate) errors: BorrowedFd<'a>,
+    /// All three are one terminal, to be the controlling one of its session.
+    pub(crate) is_terminal: bool,
 }
 
 /// At which step a process failed to become its program.
@@ -124,7 +133,7 @@ impl Plan {
         profile: &Profile,
         ends: &Ends<'_>,
     ) -> std::result::Result<std::convert::Infallible, Trouble> {
-        connect(ends).map_err(at(Stage::Streams))?;
+        connect(&ends.streams).map_err(at(Stage::Streams))?;
         umask(Mode::from_raw_mode(0o022));
         for limit in &self.limits {
             kernel::set_limit(0, limit)
@@ -232,11 +241,15 @@ fn set_capabilities(bits: u64) -> Result<()> {
     rustix::thread::set_capabilities(None, sets)
 }
 
-fn connect(ends: &Ends<'_>) -> Result<()> {
-    rustix::stdio::dup2_stdin(ends.input)?;
-    rustix::stdio::dup2_stdout(ends.output)?;
-    rustix::stdio::dup2_stderr(ends.errors)?;
-    rustix::process::setsid().map(|_| ())
+fn connect(streams: &Streams<'_>) -> Result<()> {
+    rustix::stdio::dup2_stdin(streams.input)?;
+    rustix::stdio::dup2_stdout(streams.output)?;
+    rustix::stdio::dup2_stderr(streams.errors)?;
+    rustix::process::setsid()?;
+    if streams.is_terminal {
+        rustix::process::ioctl_tiocsctty(streams.input)?;
+    }
+    Ok(())
 }
 
 fn at(stage: Stage) -> impl Fn(Errno) -> Trouble {

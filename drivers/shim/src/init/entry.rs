@@ -12,6 +12,8 @@ use crate::{fail, kernel, root};
 
 /// The name `ps` shows; as long as the shim's, whose place it takes.
 const NAME: &std::ffi::CStr = c"reconciler-init";
+/// What `statfs(2)` says of devpts (`linux/magic.h`).
+const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
 /// Instance and mark; what follows is the host's business.
 const ARGUMENTS_SHOWN: usize = 2;
 
@@ -102,8 +104,18 @@ fn is_null(facts: &rustix::fs::Stat) -> bool {
 
 /// Opens the container's own `/proc`.
 pub(super) fn open_proc() -> Option<OwnedFd> {
+    open_own(c"/proc", rustix::fs::PROC_SUPER_MAGIC)
+}
+
+/// Opens the directory of the container's own terminals.
+pub(super) fn open_pts() -> Option<OwnedFd> {
+    open_own(c"/dev/pts", DEVPTS_SUPER_MAGIC)
+}
+
+/// Opens a directory, if it is of that kind of file system.
+fn open_own(path: &std::ffi::CStr, magic: rustix::fs::FsWord) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let directory = rustix::fs::open("/proc", flags, Mode::empty()).ok()?;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).ok()?;
     let facts = rustix::fs::fstatfs(&directory).ok()?;
-    (facts.f_type == rustix::fs::PROC_SUPER_MAGIC).then_some(directory)
+    (facts.f_type == magic).then_some(directory)
 }

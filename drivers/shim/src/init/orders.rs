@@ -23,6 +23,14 @@ impl Init {
                 Ok(()) => return,
                 Err(failure) => Err(failure),
             },
+            Some(Order::Exec(wanted)) => match self.exec(message.id, &wanted) {
+                Ok(()) => return,
+                Err(failure) => Err(failure),
+            },
+            Some(Order::ExecGo(word)) => {
+                self.exec_go(word);
+                Ok(())
+            }
             Some(Order::Go(run)) => self.release(run),
             Some(Order::Cancel(cancel)) => {
                 if let Some(run) = cancel.run {

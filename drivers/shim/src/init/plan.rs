@@ -148,6 +148,7 @@ impl Plan {
             "connect its output".into()
         };
         let mut failure = fail::kernel(format!("start {name:?}: {step}"), errno);
+        failure.no_such_command = of(Stage::Exec) && errno == Errno::NOENT && !self.is_there();
         failure.cause = match errno {
             Errno::NOENT if of(Stage::Exec) => self.explain_not_found(),
             Errno::ACCESS if of(Stage::Exec) => {
@@ -168,13 +169,16 @@ impl Plan {
         failure
     }
 
+    fn is_there(&self) -> bool {
+        self.candidates.iter().any(|path| {
+            path.as_bytes().starts_with(b"/") && rustix::fs::stat(path.as_c_str()).is_ok()
+        })
+    }
+
     /// The kernel says the same of a missing program and of a missing interpreter of one.
     fn explain_not_found(&self) -> String {
         let command = &self.command;
-        let there = self.candidates.iter().any(|path| {
-            path.as_bytes().starts_with(b"/") && rustix::fs::stat(path.as_c_str()).is_ok()
-        });
-        if there {
+        if self.is_there() {
             format!("the interpreter of {command} is not in the root")
         } else {
             format!("command {command} not found in the root")

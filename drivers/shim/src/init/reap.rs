@@ -33,15 +33,15 @@ impl Init {
                 .iter()
                 .position(|slot| slot.as_ref().is_some_and(|slot| slot.record.pid == raw));
             // As long as it is not reaped its number names its session and nothing else.
-            if owner.is_some_and(|index| self.is_stopping(index)) {
+            let is_stopping = owner.is_some_and(|index| self.is_stopping(index));
+            if is_stopping || self.is_deserted_exec(raw) {
                 self.kill_session(pid);
             }
             match waitpid(Some(pid), WaitOptions::NOHANG) {
-                Ok(Some((_, status))) => {
-                    if let Some(index) = owner {
-                        self.note_end(index, status);
-                    }
-                }
+                Ok(Some((_, status))) => match owner {
+                    Some(index) => self.note_end(index, status),
+                    None => self.note_exec_end(raw, status),
+                },
                 Ok(None) | Err(_) => return,
             }
         }
@@ -111,7 +111,7 @@ impl Init {
 
     /// Kills the process group and every member of the session of a process that is not
     /// reaped yet.
-    fn kill_session(&self, leader: Pid) {
+    pub(super) fn kill_session(&self, leader: Pid) {
         tolerate(kill_process_group(leader, Signal::KILL));
         let Some(proc) = &self.proc else { return };
         for _ in 0..SWEEPS_MAX {

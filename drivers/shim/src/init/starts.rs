@@ -10,7 +10,7 @@ use shim_proto::message::{ExitKind, Failure};
 use shim_proto::record::{DIGEST_BYTES, Record};
 
 use super::Init;
-use super::child::{Ends, TROUBLE_BYTES, Trouble};
+use super::child::{Ends, Streams, TROUBLE_BYTES, Trouble};
 use super::orders::Told;
 use super::plan::Plan;
 use super::table::{Slot, Starting};
@@ -41,13 +41,13 @@ impl Init {
         self.exits.reserve(index).map_err(refused)?;
         let born = self.make_child(&plan).map_err(refused)?;
         let mut slot = self.take_slot(index, process);
-        slot.record.pid = born.pid;
+        slot.record.pid = born.waiting.pid;
         slot.keep(1, born.output);
         slot.keep(2, born.errors);
         slot.starting = Some(Starting {
             order,
-            go: Some(born.go),
-            trouble: born.trouble,
+            go: Some(born.waiting.go),
+            trouble: born.waiting.trouble,
             plan,
             before,
         });
@@ -106,16 +106,33 @@ impl Init {
     fn make_child(&self, plan: &Plan) -> rustix::io::Result<Born> {
         let (output, output_end) = output_pipe(plan)?;
         let (errors, errors_end) = output_pipe(plan)?;
+        let waiting = self.fork(
+            plan,
+            Streams {
+                input: self.null.as_fd(),
+                output: output_end.as_fd(),
+                errors: errors_end.as_fd(),
+                is_terminal: false,
+            },
+        )?;
+        Ok(Born {
+            waiting,
+            output,
+            errors,
+        })
+    }
+
+    /// Makes a process that waits for a byte to become its program.
+    pub(super) fn fork(&self, plan: &Plan, streams: Streams<'_>) -> rustix::io::Result<Waiting> {
         let (go_end, go) = pipe_with(PipeFlags::CLOEXEC)?;
         let (trouble, trouble_end) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&trouble, true)?;
         match kernel::clone(Clone::default())? {
             Cloned::Parent(child) => {
                 let pid = child.pid.as_raw_nonzero().get().unsigned_abs();
-                Ok(Born {
+                Ok(Waiting {
                     pid,
-                    output,
-                    errors,
+                    pidfd: child.pidfd,
                     go,
                     trouble,
                 })
@@ -126,9 +143,7 @@ impl Init {
                 plan.run(
                     &self.profile,
                     &Ends {
-                        input: self.null.as_fd(),
-                        output: &output_end,
-                        errors: &errors_end,
+                        streams,
                         go: &go_end,
                         trouble: &trouble_end,
                     },
@@ -211,12 +226,8 @@ impl Init {
         else {
             return;
         };
-        let mut bytes = [0; TROUBLE_BYTES];
-        let trouble = match rustix::io::read(&starting.trouble, &mut bytes) {
-            Err(Errno::AGAIN | Errno::INTR) => return,
-            Ok(TROUBLE_BYTES) => Some(Trouble::decode(&bytes)),
-            // Closed: by the exec, or by an end that is reaped as any other.
-            Ok(_) | Err(_) => None,
+        let Some(trouble) = read_trouble(&starting.trouble) else {
+            return;
         };
         let Some(starting) = slot.starting.take() else {
             return;
@@ -237,23 +248,49 @@ impl Init {
 /// A process just made, seen from the init.
 #[derive(Debug)]
 struct Born {
-    pid: u32,
+    waiting: Waiting,
     output: OwnedFd,
     errors: OwnedFd,
-    go: OwnedFd,
-    trouble: OwnedFd,
+}
+
+/// A process that waits to become its program.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) pid: u32,
+    pub(super) pidfd: OwnedFd,
+    /// A byte says go; its end says do not.
+    pub(super) go: OwnedFd,
+    /// Tells of trouble, and closes when the program runs.
+    pub(super) trouble: OwnedFd,
+}
+
+/// Returns what a released process said of trouble; none while that is open.
+pub(super) fn read_trouble(pipe: &OwnedFd) -> Option<Option<Trouble>> {
+    let mut bytes = [0; TROUBLE_BYTES];
+    match rustix::io::read(pipe, &mut bytes) {
+        Err(Errno::AGAIN | Errno::INTR) => None,
+        Ok(TROUBLE_BYTES) => Some(Some(Trouble::decode(&bytes))),
+        // Closed: by the exec, or by an end that is reaped as any other.
+        Ok(_) | Err(_) => Some(None),
+    }
 }
 
 /// Makes a pipe whose write end belongs to the process' user, so that it can open its own
 /// `/dev/stdout`.
-fn output_pipe(plan: &Plan) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
-    use rustix::fs::{Gid, Uid};
+pub(super) fn output_pipe(plan: &Plan) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
+    give(&writer, plan)?;
+    Ok((reader, writer))
+}
+
+/// Gives a pipe or a terminal to the user of a process.
+pub(super) fn give(end: &OwnedFd, plan: &Plan) -> rustix::io::Result<()> {
+    use rustix::fs::{Gid, Uid};
     let (uid, gid) = (Uid::from_raw(plan.user.uid), Gid::from_raw(plan.user.gid));
-    match rustix::fs::fchown(&writer, Some(uid), Some(gid)) {
+    match rustix::fs::fchown(end, Some(uid), Some(gid)) {
         // An id out of range is told in words when the process takes it on.
-        Ok(()) | Err(Errno::INVAL) => Ok((reader, writer)),
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(errno) => Err(errno),
     }
 }

@@ -100,6 +100,7 @@ impl From<Failure> for message::Failure {
             what: failure.what,
             errno: failure.errno,
             cause: failure.cause,
+            no_such_command: false,
         }
     }
 }

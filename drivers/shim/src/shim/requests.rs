@@ -30,6 +30,7 @@ impl Shim {
                 Err(fail::terminal(what, "it is no name for a process"))
             }
             Ask::Start(process) => return self.pass_on(client, Order::Spawn(process)),
+            Ask::Exec(wanted) => return self.pass_on(client, Order::Exec(wanted)),
             Ask::Stop(stop) => return self.pass_on(client, Order::Stop(stop)),
             Ask::Signal(signal) => return self.pass_on(client, Order::Signal(signal)),
             Ask::Forget(forget) if self.init.is_none() => self.forget_here(&forget),

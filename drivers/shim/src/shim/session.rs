@@ -11,6 +11,7 @@ use shim_proto::record::Record;
 
 use super::papers::log_directory;
 use super::{Order, Shim};
+use crate::host::ProcessId;
 use crate::init::{Hold, limit_name};
 use crate::link::{Broken, Link};
 use crate::logs::Logs;
@@ -82,6 +83,7 @@ impl Shim {
                 self.note_ready(Hold { reader, writer });
             }
             Some(Word::Entry(entry)) => self.note_entry(entry, descriptors)?,
+            Some(Word::ExecWaits(waits)) => self.release_command(&waits, descriptors)?,
             Some(Word::Answer(OrderAnswer { id, failure })) => self.note_answer(id, failure),
             Some(Word::Failed(failure)) => self.launch_failure = Some(failure),
             // A newer init's word, not known here.
@@ -149,18 +151,7 @@ impl Shim {
             return;
         };
         let what = format!("start {:?}", process.record.name);
-        let raised = match process.host {
-            None => Err(fail::retry(what, "it was killed before it ran")),
-            Some(host) => raise.iter().try_for_each(|limit| {
-                kernel::set_limit(host.pid, limit).map_err(|errno| {
-                    let name = limit_name(limit.resource);
-                    let step = format!("{what}: raise the hard limit {name} to {}", limit.hard);
-                    let mut failure = fail::kernel(step, errno);
-                    failure.cause = "this host does not allow it".into();
-                    failure
-                })
-            }),
-        };
+        let raised = raise_limits(process.host, raise, &what);
         let order = match raised {
             Ok(()) => Command::Go(run),
             Err(why) => Command::Cancel(Cancel {
@@ -176,8 +167,11 @@ impl Shim {
             return;
         };
         let order = self.orders.swap_remove(index);
-        let answer = failure.map_or(Answer::Done(Done {}), Answer::Failure);
-        self.clients.reply(order.client, answer);
+        match (failure, order.command) {
+            (Some(failure), _) => self.clients.reply(order.client, Answer::Failure(failure)),
+            (None, Some(command)) => self.hand_over(order.client, command),
+            (None, None) => self.clients.reply(order.client, Answer::Done(Done {})),
+        }
     }
 
     /// Passes a client's order on; the answer follows.
@@ -197,11 +191,12 @@ impl Shim {
             None => self.orders.push(Order {
                 id: self.last_order,
                 client,
+                command: None,
             }),
         }
     }
 
-    fn order(&mut self, id: u64, command: Command) -> bool {
+    pub(super) fn order(&mut self, id: u64, command: Command) -> bool {
         let message = ToInit {
             id,
             order: Some(command),
@@ -226,4 +221,22 @@ impl Shim {
             self.hear_init();
         }
     }
+}
+
+/// Raises hard limits of a process that waits.
+pub(super) fn raise_limits(
+    host: Option<ProcessId>,
+    raise: &[Rlimit],
+    what: &str,
+) -> Result<(), Failure> {
+    let host = host.ok_or_else(|| fail::retry(what, "it was killed before it ran"))?;
+    raise.iter().try_for_each(|limit| {
+        kernel::set_limit(host.pid, limit).map_err(|errno| {
+            let name = limit_name(limit.resource);
+            let step = format!("{what}: raise the hard limit {name} to {}", limit.hard);
+            let mut failure = fail::kernel(step, errno);
+            failure.cause = "this host does not allow it".into();
+            failure
+        })
+    })
 }

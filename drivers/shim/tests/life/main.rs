@@ -2,6 +2,8 @@
 //! was skipped.
 
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod confinement;
 #[cfg(test)]
 mod logs;

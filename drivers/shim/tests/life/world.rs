@@ -1,7 +1,8 @@
 //! One container with the real shim around it, and everything it leaves behind undone.
 
-use std::io::{Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -153,6 +154,7 @@ impl World {
             socket,
             end,
             changed: 0,
+            descriptors: Vec::new(),
         };
         client
             .hear()
@@ -306,6 +308,8 @@ pub(crate) struct Client {
     pub(crate) socket: UnixStream,
     pub(crate) end: DaemonEnd,
     pub(crate) changed: u32,
+    /// What came along with answers.
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 impl Client {
@@ -331,7 +335,7 @@ impl Client {
                 return Ok(heard);
             }
             let mut bytes = [0; 4096];
-            let count = self.socket.read(&mut bytes)?;
+            let count = self.receive(&mut bytes)?;
             if count == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
@@ -339,6 +343,21 @@ impl Client {
                 .receive(&bytes[..count])
                 .map_err(std::io::Error::other)?;
         }
+    }
+
+    fn receive(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut slices = [std::io::IoSliceMut::new(bytes)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let got = recvmsg(&self.socket, &mut slices, &mut control, flags)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        Ok(got.bytes)
     }
 
     pub(crate) fn report(&mut self) -> Report {

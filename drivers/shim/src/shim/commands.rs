@@ -1,0 +1,54 @@
+//! Commands on their way from the init to who asked for them.
+
+use std::os::fd::OwnedFd;
+
+use shim_proto::exec::{ExecGo, ExecWaits, Executing};
+use shim_proto::init::Order;
+use shim_proto::message::Answer;
+
+use super::session::raise_limits;
+use super::{Command, Shim};
+use crate::link::Broken;
+use crate::{fail, host};
+
+impl Shim {
+    /// Raises what only somebody outside can raise, and lets a command that waits go on.
+    pub(super) fn release_command(
+        &mut self,
+        waits: &ExecWaits,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Broken> {
+        let pidfd = descriptors.first().ok_or(Broken::Garbage)?;
+        let host = host::identify(pidfd);
+        let what = "start a command";
+        let refusal = raise_limits(host, &waits.raise, what).err();
+        let order = self.orders.iter_mut().find(|order| order.id == waits.order);
+        let refusal = match (order, host, refusal) {
+            (_, _, Some(refusal)) => Some(refusal),
+            (Some(order), Some(host), None) => {
+                order.command = Some(Command { host, descriptors });
+                None
+            }
+            (..) => Some(fail::retry(what, "nobody waits for it")),
+        };
+        let go = ExecGo {
+            order: waits.order,
+            refusal,
+        };
+        self.order(0, Order::ExecGo(go));
+        Ok(())
+    }
+
+    /// Hands a command that runs to who asked for it. If nobody is there to take it, the
+    /// init finds it deserted and ends it.
+    pub(super) fn hand_over(&mut self, client: u64, command: Command) {
+        let Command { host, descriptors } = command;
+        let executing = Executing {
+            pid: host.pid,
+            start: host.start,
+            descriptors: u32::try_from(descriptors.len()).unwrap_or(0),
+        };
+        let answer = Answer::Executing(executing);
+        self.clients.reply_with(client, answer, descriptors);
+    }
+}
