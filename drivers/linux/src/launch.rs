@@ -153,7 +153,27 @@ pub(crate) fn process(
         )));
     };
     Ok(launch::Process {
-        name: name.to_string(),
+        digest: process.digest().0.to_vec(),
+        files: files_mark(desired).0.to_vec(),
+        restart_epoch: desired.restart_epoch,
+        logs: Some(launch::Logs {
+            max_bytes: process.logs.max_bytes.0,
+            max_files: process.logs.max_files,
+            drop: process.logs.mode == LogMode::Drop,
+            discard: process.logs.discard,
+        }),
+        ..command(name.as_str(), process, open_files)?
+    })
+}
+
+/// Builds the description of what is to be run, whatever becomes of it.
+pub(crate) fn command(
+    name: &str,
+    process: &Process,
+    open_files: Option<(u64, u64)>,
+) -> Result<launch::Process, StepError> {
+    Ok(launch::Process {
+        name: name.to_owned(),
         command: process.command.clone(),
         env: process
             .env
@@ -163,15 +183,7 @@ pub(crate) fn process(
         user: user(&process.user),
         work_dir: process.work_dir.clone(),
         rlimits: rlimits(name, process, open_files)?,
-        logs: Some(launch::Logs {
-            max_bytes: process.logs.max_bytes.0,
-            max_files: process.logs.max_files,
-            drop: process.logs.mode == LogMode::Drop,
-            discard: process.logs.discard,
-        }),
-        digest: process.digest().0.to_vec(),
-        files: files_mark(desired).0.to_vec(),
-        restart_epoch: desired.restart_epoch,
+        ..launch::Process::default()
     })
 }
 
@@ -271,7 +283,7 @@ fn user(user: &User) -> String {
 }
 
 fn rlimits(
-    name: &ProcessName,
+    name: &str,
     process: &Process,
     open_files: Option<(u64, u64)>,
 ) -> Result<Vec<launch::Rlimit>, StepError> {

@@ -13,6 +13,7 @@ mod conntrack;
 mod covers;
 mod doctor;
 mod error;
+mod exec;
 mod execute;
 mod files;
 mod host;
@@ -34,4 +35,5 @@ mod wake;
 
 pub use clock::boot_ms;
 pub use doctor::{Check, CheckResult};
+pub use exec::{Command, Ended, Ends, ExecError, Handle, Running, Window, resize};
 pub use host::{CgroupsError, HostOptions, LinuxHost, OpenError};

@@ -4,16 +4,19 @@
 mod exits;
 mod start;
 
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use driver_api::Mark;
+use rustix::cmsg_space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
+    SocketAddrUnix, SocketFlags, SocketType, recvmsg, sockopt,
 };
 use rustix::time::{ClockId, clock_gettime};
 use shim_proto::end::{DaemonEnd, EndError, Heard, hello};
@@ -24,6 +27,8 @@ pub(crate) use start::{StartMode, start};
 
 /// Bytes taken from the socket at once.
 const READ_BYTES: usize = 8192;
+/// Most descriptors that come with one answer.
+const DESCRIPTORS_MAX: usize = 8;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,7 @@ pub(crate) enum AskError {
 pub(crate) struct ShimClient {
     socket: OwnedFd,
     end: DaemonEnd,
+    arrived: Vec<OwnedFd>,
 }
 
 impl ShimClient {
@@ -93,7 +99,11 @@ impl ShimClient {
             return Err(unknown(format!("user {} listens there", peer.uid.as_raw())));
         }
         let end = DaemonEnd::new(greeting(mark)).map_err(|error| unknown(error.to_string()))?;
-        let mut client = Self { socket, end };
+        let mut client = Self {
+            socket,
+            end,
+            arrived: Vec::new(),
+        };
         match client.hear(deadline_ms) {
             Ok(_) => Ok(client),
             Err(AskError::Late) => Err(unknown("it does not answer".to_owned())),
@@ -108,6 +118,7 @@ impl ShimClient {
     /// When none came; whether it was done is then not known.
     pub(crate) fn ask(&mut self, ask: Ask, deadline_ms: u64) -> Result<Answer, AskError> {
         let asked = self.end.ask(ask).map_err(AskError::Nonsense)?;
+        self.arrived.clear();
         loop {
             match self.hear(deadline_ms)? {
                 Heard::Answer(id, answer) if id == asked => return Ok(answer),
@@ -116,6 +127,11 @@ impl ShimClient {
                 Heard::Answer(..) | Heard::Changed | Heard::Greeted => {}
             }
         }
+    }
+
+    /// Takes the descriptors that came with the last answer.
+    pub(crate) fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.arrived)
     }
 
     /// Becomes readable when the shim has something to say: look again.
@@ -162,9 +178,9 @@ impl ShimClient {
         // One message and no more: a change behind it stays in the socket, to be seen there.
         let lacking = self.end.lacking().clamp(1, READ_BYTES);
         let room = bytes.get_mut(..lacking).unwrap_or_default();
-        match rustix::net::recv(&self.socket, room, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => Err(broken(Errno::CONNRESET)),
-            Ok((count, _)) => {
+        match receive(&self.socket, room, &mut self.arrived) {
+            Ok(0) => Err(broken(Errno::CONNRESET)),
+            Ok(count) => {
                 let got = bytes.get(..count).unwrap_or_default();
                 self.end.receive(got).map_err(AskError::Nonsense)
             }
@@ -172,6 +188,27 @@ impl ShimClient {
             Err(errno) => Err(broken(errno)),
         }
     }
+}
+
+/// Receives what is there, and the descriptors that came along.
+fn receive(
+    socket: &OwnedFd,
+    bytes: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let got = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(arrived) = message {
+            descriptors.extend(arrived);
+        }
+    }
+    if descriptors.len() > DESCRIPTORS_MAX || got.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(Errno::TOOMANYREFS);
+    }
+    Ok(got.bytes)
 }
 
 fn greeting(mark: &Mark) -> Hello {

@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. Help texts are part of the contract.
 
 mod applied;
+mod exec;
 mod help;
 
 use std::path::PathBuf;
@@ -9,8 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use specs::id::{Instance, Key};
 
 pub(crate) use applied::{ApplyArgs, DeleteArgs, DiffArgs, GetArgs, RollbackArgs};
+pub(crate) use exec::ExecArgs;
 use help::{
-    APPLY_HELP, DELETE_HELP, EXIT_CODES, LOGS_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP,
+    APPLY_HELP, DELETE_HELP, EXEC_HELP, EXIT_CODES, LOGS_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP,
     STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help,
 };
 
@@ -111,6 +113,9 @@ pub(crate) enum Command {
     /// Print what a container's processes wrote
     #[command(after_help = LOGS_HELP)]
     Logs(LogsArgs),
+    /// Run a command in a container
+    #[command(after_help = EXEC_HELP)]
+    Exec(ExecArgs),
     /// Print what happened
     #[command(
         after_help = "Examples:\n  reconciler events\n  reconciler events web -w\n  \

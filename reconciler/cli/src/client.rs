@@ -1,7 +1,9 @@
 //! The daemon's socket as this program uses it: blocking calls, each with a deadline.
 //!
 //! HTTP/1.1 over a path socket (`reconciler_daemon::api::wire`). hyper is asynchronous; the
-//! runtime it needs stays inside this file.
+//! runtime it needs stays inside this module.
+
+pub(crate) mod exec;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use reconciler_daemon::api::wire::Problem;
@@ -62,6 +65,15 @@ pub(crate) enum AskError {
     /// The daemon refused without words.
     #[error("the daemon answered {0} and nothing else")]
     Wordless(StatusCode),
+    /// The connection of a running command broke.
+    #[error("lost the command")]
+    Lost(#[source] io::Error),
+    /// The terminal that is typed on cannot be handed over.
+    #[error("cannot hand the terminal over")]
+    Terminal(#[source] io::Error),
+    /// Standard output or standard error takes nothing.
+    #[error("cannot pass on what the command writes")]
+    Output(#[source] io::Error),
     /// This process may not start what asking needs.
     #[error("cannot start the client")]
     Start(#[source] io::Error),
@@ -261,12 +273,7 @@ async fn send(
     path: &str,
     body: Bytes,
 ) -> Result<Response<Incoming>, AskError> {
-    let connected = timeout(CONNECT_WAIT, UnixStream::connect(socket)).await;
-    let stream = connected
-        .map_err(|_| AskError::Slow(CONNECT_WAIT))?
-        .map_err(|err| connect_error(socket, err))?;
-    let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = shaken.map_err(AskError::Broken)?;
+    let (mut sender, connection) = connect(socket).await?;
     // The connection's own task: it moves bytes while someone waits for an answer, and ends
     // with the socket. Its error reaches the waiting side as well.
     tokio::spawn(connection);
@@ -281,6 +288,20 @@ async fn send(
     answered
         .map_err(|_| AskError::Slow(ANSWER_WAIT))?
         .map_err(AskError::Broken)
+}
+
+type Connected = (
+    http1::SendRequest<Full<Bytes>>,
+    http1::Connection<TokioIo<UnixStream>, Full<Bytes>>,
+);
+
+async fn connect(socket: &Path) -> Result<Connected, AskError> {
+    let connected = timeout(CONNECT_WAIT, UnixStream::connect(socket)).await;
+    let stream = connected
+        .map_err(|_| AskError::Slow(CONNECT_WAIT))?
+        .map_err(|err| connect_error(socket, err))?;
+    let shaken = http1::handshake(TokioIo::new(stream)).await;
+    shaken.map_err(AskError::Broken)
 }
 
 fn connect_error(socket: &Path, err: io::Error) -> AskError {

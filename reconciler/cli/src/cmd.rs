@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod follow;
 pub(crate) mod history;
@@ -53,6 +54,8 @@ pub(crate) enum Exit {
     Usage,
     /// The daemon did not start, or had to end: its own code.
     Daemon(u8),
+    /// What a command in a container ended with, or why it did not run.
+    Command(u8),
 }
 
 impl Exit {
@@ -66,7 +69,7 @@ impl Exit {
             Self::NoSuchName => 4,
             Self::NoDaemon => 5,
             Self::Usage => 64,
-            Self::Daemon(code) => code,
+            Self::Daemon(code) | Self::Command(code) => code,
         }
     }
 }
@@ -110,6 +113,12 @@ pub(crate) enum Failure {
     /// There is no such field and no such code; with what was perhaps meant.
     #[error("there is no field and no code `{0}`")]
     NothingToExplain(String, String),
+    /// A command did not run.
+    #[error(transparent)]
+    Exec(#[from] exec::NotRun),
+    /// A command went with its container.
+    #[error("the container has ended, and the command with it")]
+    ContainerEnded,
     /// The arguments fit no situation.
     #[error("{0}")]
     Usage(&'static str),
@@ -124,6 +133,8 @@ impl Failure {
             Self::NoSuchName(_) => Exit::NoSuchName,
             Self::NotReady => Exit::NotActive,
             Self::Run(err) => Exit::Daemon(err.exit_code()),
+            Self::Exec(err) => Exit::Command(err.code()),
+            Self::ContainerEnded => Exit::Command(137),
             Self::Usage(_) => Exit::Usage,
             _ => Exit::Failed,
         }
@@ -133,6 +144,7 @@ impl Failure {
     pub(crate) fn help(&self) -> Option<String> {
         match self {
             Self::Ask(err) => err.help(),
+            Self::Exec(err) => err.help(),
             Self::NothingToExplain(_, help) => Some(help.clone()),
             _ => None,
         }

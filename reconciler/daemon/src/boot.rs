@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::api::auth::Access;
+use crate::api::exec::Execs;
 use crate::api::routes::App;
 use crate::api::server::{self, ListenError};
 use crate::board::Board;
@@ -262,6 +263,7 @@ impl Start {
             driver: Arc::clone(&self.host.driver),
             doctor: Arc::clone(&self.host.doctor),
             log_directory: Arc::clone(&self.host.log_directory),
+            execs: Execs::new(Arc::clone(&self.host.exec)),
             ready,
             access: self.access.clone(),
         }

@@ -3,12 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use driver_api::{Driver, Wake};
+use driver_api::{Deadline, Driver, Wake};
 use driver_linux::{CheckResult, HostOptions, LinuxHost, OpenError};
+pub(crate) use driver_linux::{
+    Command, Ended, Ends, ExecError, Handle, Running, Window, boot_ms, resize,
+};
 use specs::id::Key;
 
 use crate::api::wire::Check;
 use crate::options::{Assembly, Settings};
+
+/// Runs a command in a container; blocks until its program runs.
+pub(crate) type Exec = Arc<dyn Fn(&Command, Deadline) -> Result<Running, ExecError> + Send + Sync>;
 
 /// The host as the shell needs it.
 pub(crate) struct Host {
@@ -18,6 +24,8 @@ pub(crate) struct Host {
     pub(crate) doctor: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
     /// Where a container's logs are.
     pub(crate) log_directory: Arc<dyn Fn(&Key) -> PathBuf + Send + Sync>,
+    /// Runs commands.
+    pub(crate) exec: Exec,
 }
 
 /// Opens the host.
@@ -44,11 +52,12 @@ pub(crate) fn open(
         assembly: assembly.try_into().unwrap_or_default(),
     };
     let host = Arc::new(LinuxHost::open(options, wake)?);
-    let (doctor, logs) = (Arc::clone(&host), Arc::clone(&host));
+    let (doctor, logs, exec) = (Arc::clone(&host), Arc::clone(&host), Arc::clone(&host));
     Ok(Host {
         driver: host,
         doctor: Arc::new(move || doctor.doctor().into_iter().map(check).collect()),
         log_directory: Arc::new(move |key| logs.log_directory(key)),
+        exec: Arc::new(move |command, deadline| exec.exec(command, deadline)),
     })
 }
 

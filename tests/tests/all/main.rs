@@ -14,6 +14,7 @@ mod e2e_config;
 mod e2e_disk;
 mod e2e_drift;
 mod e2e_examples;
+mod e2e_exec;
 mod e2e_life;
 mod e2e_network;
 mod e2e_network_drift;

@@ -132,3 +132,16 @@ them. HUP reads configuration and specs again. RECONCILER_LOG=debug tells more.
 
 Exit codes: 0 ended on a signal, 64 wrong command line, 70 a bug, 71 the system refused
 something, 75 another daemon has this state directory, 77 not root, 78 configuration";
+
+pub(super) const EXEC_HELP: &str = "\
+Examples:
+  reconciler exec -it web -- sh
+  reconciler exec web/server -- cat /etc/hosts
+  reconciler exec -i db -- psql < dump.sql
+  reconciler exec -u root -e DEBUG=1 web -- /bin/check
+
+It runs with user, variables and directory of the container's process, beside it, under
+the same limits. When you go it is hung up: HUP, ten seconds later KILL.
+
+Exit codes: the command's own, 128 and the number of the signal that ended it, 127 no such
+command, 126 it cannot be run, 125 anything else, 137 its container ended";

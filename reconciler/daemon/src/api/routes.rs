@@ -23,6 +23,7 @@ use store::{EventQuery, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::auth::{Access, Peer, Right};
+use super::exec::{self, Execs};
 use super::problem::Refused;
 use super::wire::{Check, Detail, Doctor, Done, List, PROTOCOL, Sync, Version, Why};
 use super::{past, plans, stream, views, why as reasons};
@@ -63,6 +64,8 @@ pub(crate) struct App {
     pub(crate) doctor: Arc<dyn Fn() -> Vec<Check> + Send + std::marker::Sync>,
     /// Where a container's logs are.
     pub(crate) log_directory: Arc<dyn Fn(&Key) -> PathBuf + Send + std::marker::Sync>,
+    /// Commands that run.
+    pub(crate) execs: Execs,
     /// What the start found, once it is over.
     pub(crate) ready: watch::Receiver<Option<BootReport>>,
     /// Who may use the socket.
@@ -150,6 +153,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route_layer(middleware::from_fn(may_read));
     let write = Router::new()
         .route("/v1/containers/{name}/{order}", post(order))
+        .route("/v1/containers/{name}/exec", post(exec::exec))
         .route("/v1/containers/{name}/rollback", post(past::roll_back))
         .route("/v1/containers/{name}", delete(remove))
         .route("/v1/apply", post(plans::apply))

@@ -164,6 +164,7 @@ async fn connection(stream: UnixStream, peer: Peer, app: Arc<App>) {
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades()
         .await;
     if let Err(err) = served {
         tracing::debug!(uid = peer.uid, err = %err, "connection");
