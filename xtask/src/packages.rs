@@ -51,6 +51,24 @@ pub(crate) const CONNTRACK: Package = Package {
     name: "conntrack",
     purpose: "a look at tracked connections",
 };
+/// A shell that is told how to complete.
+pub(crate) const ZSH: Package = Package {
+    file: "/usr/bin/zsh",
+    name: "zsh",
+    purpose: "the tests of its completion",
+};
+/// Another.
+pub(crate) const FISH: Package = Package {
+    file: "/usr/bin/fish",
+    name: "fish",
+    purpose: "the tests of its completion",
+};
+/// A second reader of manual pages.
+pub(crate) const MANDOC: Package = Package {
+    file: "/usr/bin/mandoc",
+    name: "mandoc",
+    purpose: "the tests of manual pages",
+};
 
 /// The virtual machine.
 pub(crate) const QEMU: Package = Package {

@@ -22,6 +22,9 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         packages::NFTABLES,
         packages::IPROUTE2,
         packages::CONNTRACK,
+        packages::ZSH,
+        packages::FISH,
+        packages::MANDOC,
     ])?;
     let bin = build::run(false)?;
     let before = inventory()?;

@@ -3,18 +3,21 @@
 mod applied;
 mod exec;
 mod help;
+mod papers;
+mod run;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use specs::id::{Instance, Key};
+use specs::id::Key;
 
 pub(crate) use applied::{ApplyArgs, DeleteArgs, DiffArgs, GetArgs, RollbackArgs};
 pub(crate) use exec::ExecArgs;
 use help::{
-    APPLY_HELP, DELETE_HELP, EXEC_HELP, EXIT_CODES, LOGS_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP,
-    STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help,
+    APPLY_HELP, COMPLETION_HELP, DELETE_HELP, EXEC_HELP, EXIT_CODES, LOGS_HELP, MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help,
 };
+pub(crate) use papers::{CompletionArgs, ManArgs, Shell};
+pub(crate) use run::{RootAssembly, RunArgs};
 
 use crate::cmd::target::{LogTarget, Moment, Selector, Span};
 
@@ -197,48 +200,12 @@ pub(crate) enum Command {
         Exit codes: 0 done (also when no daemon answers)"
     )]
     Version(VersionArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    /// Directory with specs; may be given several times [default: the configuration's]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) specs: Vec<PathBuf>,
-    /// Configuration [default: /etc/reconciler/config.yaml if it is there]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Where intent is kept [default: /var/lib/reconciler]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
-    /// Where sockets and adoption records live [default: /run/reconciler]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) runtime_dir: Option<PathBuf>,
-    /// Where output of containers goes [default: /var/log/reconciler]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) log_dir: Option<PathBuf>,
-    /// Cgroup below which containers' cgroups are made
-    #[arg(long, value_name = "PATH")]
-    pub(crate) cgroup_parent: Option<String>,
-    /// Name of this daemon, part of every mark, so that several can live on one host
-    #[arg(long, value_name = "NAME")]
-    pub(crate) instance: Option<Instance>,
-    /// The supervisor's binary [default: reconciler-shim beside this program]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) shim: Option<PathBuf>,
-    /// How root file systems are put together
-    #[arg(long, value_enum, default_value_t = RootAssembly::Auto, value_name = "HOW")]
-    pub(crate) assembly: RootAssembly,
-}
-
-/// How root file systems are put together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RootAssembly {
-    /// As the kernel can: detached if it may be, else classic.
-    Auto,
-    /// As a mount tree that stands nowhere until the container has it.
-    Detached,
-    /// With mounts in the container's own namespace, as kernels before 6.15 need.
-    Classic,
+    /// Print what makes a shell complete commands, options and names of containers
+    #[command(after_help = COMPLETION_HELP)]
+    Completion(CompletionArgs),
+    /// Print the manual page, or write one for each command
+    #[command(after_help = MAN_HELP)]
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]

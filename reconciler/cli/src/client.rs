@@ -110,6 +110,8 @@ impl AskError {
 #[derive(Debug)]
 pub(crate) struct Client {
     socket: PathBuf,
+    /// Time for one whole answer.
+    patience: Duration,
     runtime: Runtime,
 }
 
@@ -141,12 +143,21 @@ impl Client {
     /// # Errors
     /// When the process may not have another event queue.
     pub(crate) fn new(socket: &Path) -> Result<Self, AskError> {
+        Self::with_patience(socket, ANSWER_WAIT)
+    }
+
+    /// Returns a client that waits no longer than this for an answer.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn with_patience(socket: &Path, patience: Duration) -> Result<Self, AskError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(AskError::Start)?;
         Ok(Self {
             socket: socket.to_owned(),
+            patience,
             runtime,
         })
     }
@@ -216,9 +227,9 @@ impl Client {
                 let bytes = collect(response.into_body()).await?;
                 serde_json::from_slice(&bytes).map_err(AskError::Foreign)
             };
-            timeout(ANSWER_WAIT, whole)
+            timeout(self.patience, whole)
                 .await
-                .map_err(|_| AskError::Slow(ANSWER_WAIT))?
+                .map_err(|_| AskError::Slow(self.patience))?
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What each command does. A command asks, renders, writes, and returns an exit code.
 
 pub(crate) mod apply;
+pub(crate) mod completion;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod events;
@@ -10,6 +11,7 @@ pub(crate) mod follow;
 pub(crate) mod history;
 pub(crate) mod input;
 pub(crate) mod logs;
+pub(crate) mod man;
 pub(crate) mod order;
 pub(crate) mod plan;
 pub(crate) mod run;
@@ -89,6 +91,12 @@ pub(crate) enum Failure {
     /// A file or directory could not be read.
     #[error("cannot read {path}", path = .0.display())]
     Read(PathBuf, #[source] io::Error),
+    /// A file or directory could not be written.
+    #[error("cannot write {path}", path = .0.display())]
+    Write(PathBuf, #[source] io::Error),
+    /// What the program tells of itself could not be put into words.
+    #[error("cannot print this")]
+    Render(#[source] io::Error),
     /// A file is longer than a spec may be.
     #[error("{path} has more than {1} bytes", path = .0.display())]
     TooLarge(PathBuf, u64),

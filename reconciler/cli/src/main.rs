@@ -22,6 +22,11 @@ use render::escape;
 use render::paint::{Paint, Tone};
 
 fn main() -> ExitCode {
+    match cmd::completion::answer(std::env::args_os(), std::env::var_os("RECONCILER_SOCKET")) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(err) => return ExitCode::from(answer_usage(&err).code()),
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) => return ExitCode::from(answer_usage(&err).code()),
@@ -83,6 +88,8 @@ fn dispatch(session: &mut Session, cli: &Cli) -> Result<Exit, Failure> {
         Command::Diff(args) => cmd::history::diff(session, args),
         Command::Rollback(args) => cmd::history::rollback(session, args),
         Command::Version(args) => cmd::version::version(session, args),
+        Command::Completion(args) => cmd::completion::script(session, args),
+        Command::Man(args) => cmd::man::man(session, args),
     }
 }
 

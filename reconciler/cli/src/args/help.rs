@@ -145,3 +145,22 @@ the same limits. When you go it is hung up: HUP, ten seconds later KILL.
 
 Exit codes: the command's own, 128 and the number of the signal that ended it, 127 no such
 command, 126 it cannot be run, 125 anything else, 137 its container ended";
+
+pub(super) const COMPLETION_HELP: &str = "\
+Examples:
+  reconciler completion bash > /usr/share/bash-completion/completions/reconciler
+  reconciler completion zsh > /usr/share/zsh/vendor-completions/_reconciler
+  reconciler completion fish > /usr/share/fish/vendor_completions.d/reconciler.fish
+  source <(reconciler completion bash)  for this shell only
+
+Names of containers are asked of the daemon at each use, for half a second at most; where
+none answers there are none.
+
+Exit codes: 0 done, 1 failed";
+
+pub(super) const MAN_HELP: &str = "\
+Examples:
+  reconciler man | man -l -
+  reconciler man /usr/local/share/man/man1    reconciler.1 and one page for each command
+
+Exit codes: 0 done, 1 failed";

@@ -7,8 +7,27 @@ fn run(args: &[&str]) -> Ran {
 }
 
 const COMMANDS: &[&str] = &[
-    "run", "status", "ps", "describe", "why", "logs", "events", "plan", "doctor", "sync", "start",
-    "stop", "restart", "suspend", "resume", "version", "validate", "schema", "explain",
+    "run",
+    "status",
+    "ps",
+    "describe",
+    "why",
+    "logs",
+    "events",
+    "plan",
+    "doctor",
+    "sync",
+    "start",
+    "stop",
+    "restart",
+    "suspend",
+    "resume",
+    "version",
+    "validate",
+    "schema",
+    "explain",
+    "completion",
+    "man",
 ];
 
 #[test]
@@ -32,10 +51,19 @@ fn every_command_has_help_with_an_example_and_its_exit_codes() {
 #[test]
 fn commands_that_print_data_take_o_json() {
     for command in COMMANDS {
-        // The daemon tells nothing, an order answers with a sentence, the schema is JSON already.
+        // The daemon tells nothing, an order answers with a sentence, the schema is JSON already,
+        // and scripts and pages have readers of their own.
         let prints_data = !matches!(
             *command,
-            "run" | "start" | "stop" | "restart" | "suspend" | "resume" | "schema"
+            "run"
+                | "start"
+                | "stop"
+                | "restart"
+                | "suspend"
+                | "resume"
+                | "schema"
+                | "completion"
+                | "man"
         );
         let help = run(&[command, "--help"]).good();
         assert_eq!(
@@ -64,6 +92,8 @@ fn a_wrong_command_line_is_64_and_never_looks_like_an_answer() {
         &["logs", "web", "--since", "yesterday"],
         &["logs", "web", "--raw", "-o", "json"],
         &["stop"],
+        &["completion"],
+        &["completion", "tcsh"],
         &["plan", "--exit-code=1"],
         &["sync", "--allow-deletes", "-1"],
         &["sync", "web", "--allow-deletes", "1"],

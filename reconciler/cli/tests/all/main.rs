@@ -9,6 +9,7 @@
 mod asking;
 mod command_line;
 mod daemon;
+mod papers;
 mod specs;
 mod streams;
 mod terminal;
