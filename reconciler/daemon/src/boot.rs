@@ -28,6 +28,7 @@ use crate::ledger::Ledger;
 use crate::options::{OptionsError, RunOptions, Settings};
 use crate::profiles::Profiles;
 use crate::recover::{self, Found};
+use crate::service::{self, Reload};
 use crate::shell::{INBOX, Message, Pump, PumpError};
 use crate::watch::Hint;
 use crate::{listing, logging, ready};
@@ -198,12 +199,14 @@ impl Start {
             report,
             stopped.clone(),
         ));
+        let watchdog = tokio::spawn(service::watchdog(self.inbox.clone(), stopped.clone()));
+        let (options, settings) = (self.options.clone(), self.settings.clone());
+        let reload = Reload::new(options, settings, desk.clone(), is_ready.clone());
         let app = self.app((board, view, commits), desk.clone(), is_ready);
         let served = tokio::spawn(server::serve(socket, Arc::new(app), stopped));
-        let ended = self.until_told(pump, &desk, &stop).await;
-        ready::stopping();
+        let ended = Self::until_told(pump, &reload, &stop).await;
         stop.send_replace(true);
-        drop(tokio::join!(served, announced));
+        drop(tokio::join!(served, announced, watchdog));
         if desk.leave_patiently(Note::Close) && keeping.join().is_err() {
             tracing::error!("BUG: the keeper panicked");
         }
@@ -286,9 +289,8 @@ impl Start {
     }
     /// Waits for a signal that ends the daemon, or for the core to give up.
     async fn until_told(
-        &self,
         pump: tokio::task::JoinHandle<Result<(), PumpError>>,
-        desk: &Desk,
+        reload: &Reload,
         stop: &watch::Sender<bool>,
     ) -> Result<(), RunError> {
         let failed = |err| RunError::System("wait for signals", err);
@@ -298,31 +300,19 @@ impl Start {
         let mut pump = pump;
         loop {
             tokio::select! {
-                ended = &mut pump => return core(ended),
+                ended = &mut pump => {
+                    service::stopping();
+                    return core(ended);
+                }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => self.read_again(desk),
+                _ = hang_up.recv() => reload.begin(),
             }
         }
         tracing::info!("stopping; containers go on running");
+        service::stopping();
         stop.send_replace(true);
         core(pump.await)
-    }
-
-    /// Reads the config and every directory again, beside the loop.
-    fn read_again(&self, desk: &Desk) {
-        tracing::info!("reading the config and every directory again");
-        let (options, running) = (self.options.clone(), self.settings.clone());
-        let desk = desk.clone();
-        tokio::task::spawn_blocking(move || {
-            let read = options.settle_again(&running);
-            let (reply, _) = tokio::sync::oneshot::channel();
-            for note in [Note::Config(read), Note::Sync(None, reply)] {
-                if let Err(why) = desk.leave(note) {
-                    tracing::warn!(err = why, "read again");
-                }
-            }
-        });
     }
 }
 

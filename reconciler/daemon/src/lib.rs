@@ -28,6 +28,7 @@ mod recover;
 mod removal;
 mod resolvers;
 mod retry;
+mod service;
 mod shell;
 mod source;
 mod watch;

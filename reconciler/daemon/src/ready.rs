@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reconciler_core::machine::BootReport;
-use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::keeper::{Desk, Note, View};
+use crate::service;
 use crate::shell::Message;
 
 /// How often the core is asked.
@@ -56,21 +56,7 @@ pub(crate) async fn announce(
         tracing::warn!(err = why, "an event was dropped");
     }
     ready.send_replace(Some(report));
-    notify(&[
-        NotifyState::Ready,
-        NotifyState::Status(&format!("adopted {adopted}, restarted {restarted}")),
-    ]);
-}
-
-/// Says that the end has begun.
-pub(crate) fn stopping() {
-    notify(&[NotifyState::Stopping]);
-}
-
-fn notify(said: &[NotifyState<'_>]) {
-    if let Err(err) = sd_notify::notify(said) {
-        tracing::warn!(err = %err, "tell the service manager");
-    }
+    service::ready(&report);
 }
 
 async fn ask(inbox: &mpsc::Sender<Message>) -> Option<BootReport> {

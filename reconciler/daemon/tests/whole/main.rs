@@ -7,6 +7,7 @@
 
 mod answers;
 mod hostile;
+mod manager;
 mod peers;
 mod starts;
 mod world;

@@ -19,6 +19,8 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct World {
     pub(crate) dir: PathBuf,
     daemon: Option<Child>,
+    /// What the daemon finds in its environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 impl World {
@@ -34,7 +36,11 @@ impl World {
         }
         // No container is begun in these tests.
         fs::copy("/bin/true", dir.join("shim")).unwrap();
-        Self { dir, daemon: None }
+        Self {
+            dir,
+            daemon: None,
+            environment: Vec::new(),
+        }
     }
 
     pub(crate) fn started() -> Self {
@@ -57,6 +63,7 @@ impl World {
         }
         command
             .env_clear()
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
