@@ -22,6 +22,7 @@ mod e2e_packages;
 mod e2e_recovery;
 mod e2e_security;
 mod e2e_source;
+mod packaging;
 mod sim;
 mod tidy;
 mod tidy_fields;
