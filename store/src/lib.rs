@@ -25,7 +25,7 @@ pub use crate::outcome::{
     CommitError, Committed, Condition, Health, OpenError, Opened, RefusedError,
 };
 pub use crate::read::{EventQuery, ReadError};
-pub use crate::store::{Options, Store};
+pub use crate::store::{Held, Options, Store};
 
 #[cfg(test)]
 mod tests;

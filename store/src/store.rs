@@ -1,6 +1,6 @@
 //! The one door.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use specs::event::Event;
@@ -49,6 +49,31 @@ impl Options {
             export_every: 512,
             deadline_seconds: 60,
         }
+    }
+}
+
+/// A state directory that nobody opens for as long as this is held.
+#[derive(Debug)]
+pub struct Held {
+    _lock: std::fs::File,
+}
+
+impl Held {
+    /// Takes the directory, which is made if it is not there; nothing in it is looked at.
+    ///
+    /// # Errors
+    /// When another process has it, and when the system refuses.
+    pub fn take(directory: &Path) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Files(directory.to_owned(), source);
+        disk::make_directory(directory).map_err(failed)?;
+        let lock = disk::lock(directory).map_err(|error| match error {
+            LockError::Held(pid) => OpenError::Locked {
+                directory: directory.to_owned(),
+                pid,
+            },
+            LockError::Io(source) => failed(source),
+        })?;
+        Ok(Self { _lock: lock })
     }
 }
 

@@ -14,10 +14,10 @@ use specs::id::Key;
 pub(crate) use applied::{ApplyArgs, DeleteArgs, DiffArgs, GetArgs, RollbackArgs};
 pub(crate) use exec::ExecArgs;
 use help::{
-    APPLY_HELP, COMPLETION_HELP, DELETE_HELP, EXEC_HELP, EXIT_CODES, LOGS_HELP, MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help,
+    APPLY_HELP, COMPLETION_HELP, DELETE_HELP, DRAIN_HELP, EXEC_HELP, EXIT_CODES, LOGS_HELP, MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help,
 };
 pub(crate) use papers::{CompletionArgs, ManArgs, Shell};
-pub(crate) use run::{RootAssembly, RunArgs};
+pub(crate) use run::{DrainArgs, RootAssembly, RunArgs};
 
 use crate::cmd::target::{LogTarget, Moment, Selector, Span};
 
@@ -200,6 +200,9 @@ pub(crate) enum Command {
         Exit codes: 0 done (also when no daemon answers)"
     )]
     Version(VersionArgs),
+    /// End every container while the daemon does not run; what was asked for stays
+    #[command(after_help = DRAIN_HELP)]
+    Drain(DrainArgs),
     /// Print what makes a shell complete commands, options and names of containers
     #[command(after_help = COMPLETION_HELP)]
     Completion(CompletionArgs),

@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod completion;
 pub(crate) mod describe;
 pub(crate) mod doctor;
+pub(crate) mod drain;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod explain;
@@ -97,6 +98,9 @@ pub(crate) enum Failure {
     /// What the program tells of itself could not be put into words.
     #[error("cannot print this")]
     Render(#[source] io::Error),
+    /// Another program could not be started.
+    #[error("cannot start {path}", path = .0.display())]
+    Start(PathBuf, #[source] io::Error),
     /// A file is longer than a spec may be.
     #[error("{path} has more than {1} bytes", path = .0.display())]
     TooLarge(PathBuf, u64),

@@ -88,6 +88,7 @@ fn dispatch(session: &mut Session, cli: &Cli) -> Result<Exit, Failure> {
         Command::Diff(args) => cmd::history::diff(session, args),
         Command::Rollback(args) => cmd::history::rollback(session, args),
         Command::Version(args) => cmd::version::version(session, args),
+        Command::Drain(args) => cmd::drain::drain(session, args, cli.common.socket.clone()),
         Command::Completion(args) => cmd::completion::script(session, args),
         Command::Man(args) => cmd::man::man(session, args),
     }

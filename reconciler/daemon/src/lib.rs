@@ -19,6 +19,7 @@ mod keeper;
 mod ledger;
 mod listing;
 mod logging;
+mod offline;
 mod options;
 mod overrides;
 mod profiles;
@@ -35,4 +36,5 @@ mod watch;
 mod workers;
 
 pub use boot::{RunError, run};
+pub use offline::Offline;
 pub use options::{Assembly, OptionsError, RunOptions};

@@ -16,6 +16,8 @@ use crate::resolvers;
 const CONFIG: &str = "/etc/reconciler/config.yaml";
 /// Largest config, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// The supervisor's name, beside this program or where a package puts it.
+const SHIM: &str = "reconciler-shim";
 /// Name of a daemon when nothing is said.
 const INSTANCE: &str = "main";
 
@@ -38,7 +40,8 @@ pub struct RunOptions {
     pub cgroup_parent: Option<String>,
     /// Name of the daemon; part of every mark.
     pub instance: Option<String>,
-    /// The supervisor's binary; without it `reconciler-shim` beside this program.
+    /// The supervisor's binary; without it `reconciler-shim` beside this program, or in
+    /// `../libexec/reconciler` as packages have it.
     pub shim: Option<PathBuf>,
     /// How roots are put together.
     pub assembly: Assembly,
@@ -193,7 +196,15 @@ impl RunOptions {
             None => {
                 let own = std::env::current_exe();
                 let own = own.map_err(|err| OptionsError::Path("/proc/self/exe".into(), err))?;
-                own.with_file_name("reconciler-shim")
+                let beside = own.with_file_name(SHIM);
+                let installed = own
+                    .with_file_name("..")
+                    .join("libexec/reconciler")
+                    .join(SHIM);
+                match (beside.is_file(), installed.canonicalize()) {
+                    (false, Ok(installed)) => installed,
+                    _ => beside,
+                }
             }
         };
         if shim.is_file() {

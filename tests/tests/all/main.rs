@@ -12,6 +12,7 @@
 mod e2e_apply;
 mod e2e_config;
 mod e2e_disk;
+mod e2e_drain;
 mod e2e_drift;
 mod e2e_examples;
 mod e2e_exec;

@@ -164,3 +164,14 @@ Examples:
   reconciler man /usr/local/share/man/man1    reconciler.1 and one page for each command
 
 Exit codes: 0 done, 1 failed";
+
+pub(super) const DRAIN_HELP: &str = "\
+Examples:
+  systemctl stop reconciler && reconciler drain --cgroup-parent /reconciler.slice
+
+Takes the options of `run`, which have to be those that the daemon was started with. Specs,
+applied specs, volumes, persistent roots and logs stay: the next start makes the same
+containers again. Refused while the daemon runs.
+
+Exit codes: 0 nothing is left, 1 failed, 3 not in time, 64 wrong command line, 71 the system
+refused something, 75 the daemon runs, 77 not root, 78 configuration";

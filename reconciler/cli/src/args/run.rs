@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use specs::id::Instance;
 
+use crate::cmd::target::Span;
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Directory with specs; may be given several times [default: the configuration's]
@@ -28,7 +30,8 @@ pub(crate) struct RunArgs {
     /// Name of this daemon, part of every mark, so that several can live on one host
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<Instance>,
-    /// The supervisor's binary [default: reconciler-shim beside this program]
+    /// The supervisor's binary [default: reconciler-shim beside this program, else in
+    /// ../libexec/reconciler]
     #[arg(long, value_name = "FILE")]
     pub(crate) shim: Option<PathBuf>,
     /// How root file systems are put together
@@ -45,4 +48,13 @@ pub(crate) enum RootAssembly {
     Detached,
     /// With mounts in the container's own namespace, as kernels before 6.15 need.
     Classic,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// How long it may take
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    pub(crate) timeout: Span,
 }

@@ -16,7 +16,7 @@ pub(crate) fn run(args: &RunArgs, socket: Option<PathBuf>) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-fn options(args: &RunArgs, socket: Option<PathBuf>) -> RunOptions {
+pub(super) fn options(args: &RunArgs, socket: Option<PathBuf>) -> RunOptions {
     RunOptions {
         specs: args.specs.clone(),
         config: args.config.clone(),

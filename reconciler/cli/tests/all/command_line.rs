@@ -28,6 +28,7 @@ const COMMANDS: &[&str] = &[
     "explain",
     "completion",
     "man",
+    "drain",
 ];
 
 #[test]
@@ -63,6 +64,7 @@ fn commands_that_print_data_take_o_json() {
                 | "resume"
                 | "schema"
                 | "completion"
+                | "drain"
                 | "man"
         );
         let help = run(&[command, "--help"]).good();
