@@ -51,16 +51,16 @@ pub(crate) struct Recovered {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+pub(crate) struct Record {
     t: String,
     k: String,
     v: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct End {
-    records: u64,
-    hash: String,
+pub(crate) struct End {
+    pub(crate) records: u64,
+    pub(crate) hash: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -137,7 +137,11 @@ fn bytes_of(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-fn write_records(path: &Path, engine: &dyn Engine, meta: &Meta) -> Result<u64, CopyError> {
+pub(crate) fn write_records(
+    path: &Path,
+    engine: &dyn Engine,
+    meta: &Meta,
+) -> Result<u64, CopyError> {
     let failed = |source| CopyError::Write(path.to_owned(), source);
     let mut out = BufWriter::new(disk::create(path).map_err(failed)?);
     let mut hasher = blake3::Hasher::new();
@@ -279,7 +283,7 @@ fn parse_copy(bytes: &[u8]) -> Option<(Meta, Image)> {
     (bytes_of(ops.len()) == end.records && image.is(&meta)).then_some((meta, image))
 }
 
-fn op(record: Record) -> Option<Op> {
+pub(crate) fn op(record: Record) -> Option<Op> {
     let tree = Tree::named(&record.t)?;
     let key = record.k.into_bytes();
     let value = match record.v {

@@ -4,11 +4,13 @@
 //! nothing of steps, drivers or the host. Its bytes: `docs/formats/store.md`.
 #![forbid(unsafe_code)]
 
+mod check;
 mod commit;
 mod copy;
 mod disk;
 mod draft;
 mod engine;
+mod export;
 mod frame;
 mod home;
 mod image;
@@ -20,7 +22,9 @@ mod seal;
 mod store;
 mod wire;
 
+pub use crate::check::{Report, check};
 pub use crate::draft::GENERATIONS_MAX;
+pub use crate::export::{ExportError, ImportError, export, import};
 pub use crate::outcome::{
     CommitError, Committed, Condition, Health, OpenError, Opened, RefusedError,
 };

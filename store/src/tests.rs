@@ -6,6 +6,7 @@
 
 mod child;
 mod damage;
+mod export;
 mod figures;
 mod full;
 mod kill;

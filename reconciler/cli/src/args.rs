@@ -5,6 +5,7 @@ mod exec;
 mod help;
 mod papers;
 mod run;
+mod store;
 
 use std::path::PathBuf;
 
@@ -14,10 +15,13 @@ use specs::id::Key;
 pub(crate) use applied::{ApplyArgs, DeleteArgs, DiffArgs, GetArgs, RollbackArgs};
 pub(crate) use exec::ExecArgs;
 use help::{
-    APPLY_HELP, COMPLETION_HELP, DELETE_HELP, DRAIN_HELP, EXEC_HELP, EXIT_CODES, LOGS_HELP, MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, SYNC_HELP, VALIDATE_HELP, order_help,
+    APPLY_HELP, COMPLETION_HELP, DELETE_HELP, DRAIN_HELP, EXEC_HELP, EXIT_CODES, LOGS_HELP,
+    MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, STORE_HELP, SYNC_HELP,
+    VALIDATE_HELP, order_help,
 };
 pub(crate) use papers::{CompletionArgs, ManArgs, Shell};
 pub(crate) use run::{DrainArgs, RootAssembly, RunArgs};
+pub(crate) use store::{StoreAct, StoreArgs};
 
 use crate::cmd::target::{LogTarget, Moment, Selector, Span};
 
@@ -203,6 +207,9 @@ pub(crate) enum Command {
     /// End every container while the daemon does not run; what was asked for stays
     #[command(after_help = DRAIN_HELP)]
     Drain(DrainArgs),
+    /// Check, export or import the store while the daemon does not run
+    #[command(after_help = STORE_HELP)]
+    Store(StoreArgs),
     /// Print what makes a shell complete commands, options and names of containers
     #[command(after_help = COMPLETION_HELP)]
     Completion(CompletionArgs),

@@ -17,6 +17,7 @@ pub(crate) mod order;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod sync;
 pub(crate) mod target;
 pub(crate) mod validate;
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use reconciler_daemon::RunError;
+use reconciler_daemon::{RunError, StoreError};
 use serde::Serialize;
 use specs::id::Key;
 
@@ -86,6 +87,9 @@ pub(crate) enum Failure {
     /// The daemon did not start, or had to end.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// Nothing was done with a store that nobody has open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Standard output takes nothing.
     #[error(transparent)]
     Out(#[from] OutError),
@@ -147,6 +151,7 @@ impl Failure {
             Self::Run(err) => Exit::Daemon(err.exit_code()),
             Self::Exec(err) => Exit::Command(err.code()),
             Self::ContainerEnded => Exit::Command(137),
+            Self::Store(err) if err.is_locked() => Exit::Daemon(75),
             Self::Usage(_) => Exit::Usage,
             _ => Exit::Failed,
         }

@@ -89,6 +89,7 @@ fn dispatch(session: &mut Session, cli: &Cli) -> Result<Exit, Failure> {
         Command::Rollback(args) => cmd::history::rollback(session, args),
         Command::Version(args) => cmd::version::version(session, args),
         Command::Drain(args) => cmd::drain::drain(session, args, cli.common.socket.clone()),
+        Command::Store(args) => cmd::store::store(session, args),
         Command::Completion(args) => cmd::completion::script(session, args),
         Command::Man(args) => cmd::man::man(session, args),
     }

@@ -36,5 +36,5 @@ mod watch;
 mod workers;
 
 pub use boot::{RunError, run};
-pub use offline::Offline;
+pub use offline::{Offline, OfflineStore, Report, StoreError};
 pub use options::{Assembly, OptionsError, RunOptions};

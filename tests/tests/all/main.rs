@@ -23,6 +23,7 @@ mod e2e_packages;
 mod e2e_recovery;
 mod e2e_security;
 mod e2e_source;
+mod e2e_store;
 mod packaging;
 mod sim;
 mod tidy;

@@ -175,3 +175,15 @@ containers again. Refused while the daemon runs.
 
 Exit codes: 0 nothing is left, 1 failed, 3 not in time, 64 wrong command line, 71 the system
 refused something, 75 the daemon runs, 77 not root, 78 configuration";
+
+pub(super) const STORE_HELP: &str = "\
+Examples:
+  systemctl stop reconciler && reconciler store check
+  reconciler store export backup.export
+  reconciler store import backup.export --state-dir /mnt/lib/reconciler
+
+Containers run on meanwhile. The store holds intent: specs as accepted, their history, orders,
+allocations, events. Volumes, persistent roots and logs are directories beside it.
+
+Exit codes: 0 done, 1 something is wrong, or it failed, 71 the system refused something, 75 the
+daemon runs, 77 not root, 78 configuration";

@@ -39,10 +39,6 @@ pub(crate) fn drain(
     let place = Place::make(own)?;
     let mut stand_in = StandIn::start(&args.run, &place)?;
     let client = Client::new(&place.socket())?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command line is a shell of its own"
-    )]
     let until = Instant::now() + args.timeout.0;
     let mut left = BTreeSet::new();
     loop {
@@ -73,10 +69,6 @@ pub(crate) fn drain(
             }
             None => stand_in.lives()?,
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the command line is a shell of its own"
-        )]
         let is_late = Instant::now() > until;
         if is_late {
             for name in &left {

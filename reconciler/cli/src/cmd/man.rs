@@ -29,7 +29,13 @@ pub(crate) fn man(session: &mut Session, args: &ManArgs) -> Result<Exit, Failure
         |err| Failure::Write(path, err)
     };
     fs::create_dir_all(directory).map_err(failed(directory))?;
-    for command in std::iter::once(&whole).chain(whole.get_subcommands()) {
+    let inner = whole
+        .get_subcommands()
+        .flat_map(|one| one.get_subcommands());
+    for command in std::iter::once(&whole)
+        .chain(whole.get_subcommands())
+        .chain(inner)
+    {
         let text = page(command).map_err(Failure::Render)?;
         let path = directory.join(format!("{}.1", name(command)));
         fs::write(&path, text).map_err(failed(&path))?;

@@ -29,6 +29,7 @@ const COMMANDS: &[&str] = &[
     "completion",
     "man",
     "drain",
+    "store",
 ];
 
 #[test]
@@ -65,6 +66,7 @@ fn commands_that_print_data_take_o_json() {
                 | "schema"
                 | "completion"
                 | "drain"
+                | "store"
                 | "man"
         );
         let help = run(&[command, "--help"]).good();
