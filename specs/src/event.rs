@@ -33,3 +33,14 @@ pub enum Severity {
     /// Worth a look.
     Warning,
 }
+
+/// How far the kills for memory in one life were told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KillsTold {
+    /// How many.
+    pub kills: u64,
+    /// When the last process that was told to have ended by one ended, `CLOCK_BOOTTIME`
+    /// milliseconds.
+    pub ended_ms: u64,
+}

@@ -11,10 +11,12 @@ use crate::copy;
 use crate::engine::{Engine, EngineError, Op, Tree};
 use crate::frame;
 use crate::image::Tally;
-use crate::model::{Accepted, Change, EventDraft, LifeRecord, Override};
+use crate::model::{Accepted, Change, EventDraft, Override};
 use crate::outcome::RefusedError;
 use crate::seal::{seal, wired};
 use crate::wire::{self, Head, Meta};
+
+mod lives;
 
 /// Most bytes in one batch, frames included.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -93,6 +95,11 @@ impl Draft<'_> {
                 self.remove(Tree::Lives, wire::numbered_key(key, incarnation.0));
                 Ok(())
             }
+            Change::KillsTold {
+                key,
+                incarnation,
+                told,
+            } => self.kills_told(key, *incarnation, *told),
             Change::Override { key, order } => self.set_override(key, order.as_ref()),
             Change::Event(draft) => self.event(draft),
         }
@@ -212,29 +219,6 @@ impl Draft<'_> {
         let at = key.as_str().as_bytes();
         let content = wired(Tree::Addresses, at, wire::address_content(address))?;
         self.put(Tree::Addresses, at, &content)
-    }
-
-    fn life_begins(&mut self, life: &LifeRecord) -> Result<(), DraftError> {
-        let at = wire::numbered_key(&life.key, life.incarnation.0);
-        let content = wired(Tree::Lives, &at, wire::life_content(life.generation))?;
-        let sealed = seal(Tree::Lives, &at, &content)?;
-        for (other, framed) in self.all(Tree::Lives, b"")? {
-            // The key of the record says enough, even if its content is damaged.
-            let Ok((holder, number)) = wire::numbered(&other) else {
-                continue;
-            };
-            if number == life.incarnation.0 && (other != at || framed != sealed) {
-                let incarnation = life.incarnation;
-                return Err(RefusedError::LifeTaken {
-                    incarnation,
-                    holder,
-                }
-                .into());
-            }
-        }
-        self.meta.incarnation = self.meta.incarnation.max(life.incarnation.0);
-        self.pending.insert((Tree::Lives, at), Some(sealed));
-        Ok(())
     }
 
     fn set_override(&mut self, key: &Key, order: Option<&Override>) -> Result<(), DraftError> {

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use specs::desired::IdRange;
-use specs::event::{Event, Severity};
+use specs::event::{Event, KillsTold, Severity};
 use specs::id::{Digest, Generation, Incarnation, Key};
 
 /// Everything a daemon needs to go on after a start, read at once.
@@ -81,6 +81,8 @@ pub struct LifeRecord {
     pub incarnation: Incarnation,
     /// Made from.
     pub generation: Generation,
+    /// How far the kills for memory in it were told, if any was.
+    pub kills_told: Option<KillsTold>,
 }
 
 /// A person's standing order; ends with its opposite, or with an edit of the spec's own field.
@@ -145,6 +147,15 @@ pub enum Change {
         key: Key,
         /// Which.
         incarnation: Incarnation,
+    },
+    /// Kills for memory in a life were told so far; nothing if there is no such life.
+    KillsTold {
+        /// Whose.
+        key: Key,
+        /// Which.
+        incarnation: Incarnation,
+        /// How far.
+        told: KillsTold,
     },
     /// A standing order, or none any more.
     Override {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use specs::desired::IdRange;
-use specs::event::{Event, Severity};
+use specs::event::{Event, KillsTold, Severity};
 use specs::id::{Digest, Generation, Incarnation, Key};
 
 use crate::model;
@@ -149,6 +149,8 @@ struct Address {
 #[serde(deny_unknown_fields)]
 struct Life {
     generation: Generation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kills_told: Option<KillsTold>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -235,17 +237,24 @@ pub(crate) fn address(content: &[u8]) -> Result<Ipv4Addr, WireError> {
     Ok(address)
 }
 
-pub(crate) fn life_content(generation: Generation) -> Result<Vec<u8>, WireError> {
-    json(&Life { generation })
+pub(crate) fn life_content(life: &model::LifeRecord) -> Result<Vec<u8>, WireError> {
+    json(&Life {
+        generation: life.generation,
+        kills_told: life.kills_told,
+    })
 }
 
 pub(crate) fn life(key: &[u8], content: &[u8]) -> Result<model::LifeRecord, WireError> {
     let (owner, number) = numbered(key)?;
-    let Life { generation } = from_json(content)?;
+    let Life {
+        generation,
+        kills_told,
+    } = from_json(content)?;
     Ok(model::LifeRecord {
         key: owner,
         incarnation: Incarnation(number),
         generation,
+        kills_told,
     })
 }
 

@@ -99,8 +99,10 @@ pub struct Cgroup {
     pub limits: LimitsObserved,
     /// Live use.
     pub usage: UsageObserved,
-    /// Times the kernel killed for memory here.
+    /// Processes the kernel killed for memory here.
     pub oom_kills: Option<u64>,
+    /// Most bytes ever charged; read only where something was killed for memory.
+    pub memory_peak: Option<u64>,
 }
 
 /// Limits as read back, in the units of [`specs::desired::Limits`]. `Known(None)` is "not
@@ -240,6 +242,10 @@ pub struct Run {
     pub status: ExitStatus,
     /// It was ended on our word.
     pub asked: bool,
+    /// Kills for memory in its container when its end was seen, if that was read.
+    pub oom_kills: Option<u64>,
+    /// The kernel killed it for memory.
+    pub oom_killed: bool,
 }
 
 /// How a run ended.

@@ -359,6 +359,13 @@ pub struct Exit {
     /// It was ended on the daemon's word.
     #[prost(bool, tag = "5")]
     pub asked: bool,
+    /// Kills for memory in the container when the end was seen; absent if nobody could read
+    /// that, or an older init reaped it.
+    #[prost(uint64, optional, tag = "6")]
+    pub oom_kills: Option<u64>,
+    /// The kernel killed it for memory.
+    #[prost(bool, tag = "7")]
+    pub oom_killed: bool,
 }
 
 /// How a run ended.

@@ -269,6 +269,8 @@ impl Record {
             self.logs.discard,
         ];
         writer.put(&flags.map(u8::from));
+        writer.put(&exit.oom_kills.unwrap_or(0).to_le_bytes());
+        writer.put(&[exit.oom_kills.is_some(), exit.oom_killed].map(u8::from));
         writer.finish()
     }
 
@@ -301,6 +303,10 @@ impl Record {
         record.logs.max_files = reader.u32()?;
         let [has_exit, asked, drop, discard] = reader.take::<4>()?.map(|flag| flag != 0);
         exit.asked = asked;
+        let oom_kills = reader.u64()?;
+        let [is_counted, oom_killed] = reader.take::<2>()?.map(|flag| flag != 0);
+        exit.oom_kills = is_counted.then_some(oom_kills);
+        exit.oom_killed = oom_killed;
         record.last_exit = has_exit.then_some(exit);
         record.logs.drop = drop;
         record.logs.discard = discard;
@@ -357,6 +363,8 @@ mod tests {
                 kind: 2,
                 value: -9,
                 asked: true,
+                oom_kills: Some(u64::MAX),
+                oom_killed: true,
             }),
             logs: Logs {
                 max_bytes: 11,
@@ -393,6 +401,20 @@ mod tests {
             0xCBF4_3926,
             "the check value of CRC-32"
         );
+    }
+
+    /// What an init wrote that knew nothing of kills for memory: zeros to the end.
+    #[test]
+    fn a_record_of_an_older_init_says_nothing_of_kills_for_memory() {
+        const KILLS_AT: usize = 4 + 64 + 2 * 17 + 4 + 9 * 8 + 3 * 4 + 4;
+        let mut unit = record(4).encode();
+        unit[KILLS_AT..SUM_AT].fill(0);
+        let sum = checksum(&unit[..SUM_AT]);
+        unit[SUM_AT..].copy_from_slice(&sum.to_le_bytes());
+        let mut older = record(4);
+        let exit = older.last_exit.as_mut().unwrap();
+        (exit.oom_kills, exit.oom_killed) = (None, false);
+        assert_eq!(Record::decode(&unit), Some(older));
     }
 
     #[test]

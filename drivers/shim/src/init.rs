@@ -7,6 +7,7 @@
 mod child;
 mod entry;
 mod execs;
+mod kills;
 mod orders;
 mod plan;
 mod reap;
@@ -28,6 +29,7 @@ use crate::{fail, host, kernel, root};
 use child::Profile;
 use entry::{enter, open_null, open_proc, open_pts, profile, take_own_name};
 use execs::Exec;
+pub(crate) use kills::Kills;
 pub(crate) use plan::limit_name;
 use table::Slot;
 
@@ -45,6 +47,8 @@ pub(crate) struct Inherited {
     pub(crate) session: OwnedFd,
     /// The file `exits`.
     pub(crate) exits: Exits,
+    /// Where the kernel counts kills for memory.
+    pub(crate) kills: Kills,
     /// Both ends of the pipe that holds output between a process' pipe and its log.
     pub(crate) hold: Hold,
     /// It was put into its cgroup after the clone, so its cgroup namespace is still to come.
@@ -66,6 +70,7 @@ pub(crate) struct Init {
     listener: OwnedFd,
     link: Option<Link>,
     exits: Exits,
+    kills: Kills,
     hold: Hold,
     profile: Profile,
     child_ends: OwnedFd,
@@ -86,12 +91,13 @@ pub(crate) fn run(launch: &Launch, prepared: &root::Prepared, inherited: Inherit
         listener,
         session,
         exits,
+        kills,
         hold,
         needs_cgroup_namespace,
     } = inherited;
     let mut session = Link::new(session);
     let made = enter(launch, prepared, needs_cgroup_namespace).and_then(|()| {
-        Init::new(launch, listener, exits, hold)
+        Init::new(launch, listener, (exits, kills), hold)
             .map_err(|errno| fail::kernel("make the init ready", errno))
     });
     match made {
@@ -120,7 +126,7 @@ impl Init {
     fn new(
         launch: &Launch,
         listener: OwnedFd,
-        exits: Exits,
+        (exits, kills): (Exits, Kills),
         hold: Hold,
     ) -> rustix::io::Result<Self> {
         // Here and not before the clone: who listens is who a connecting shim is told of.
@@ -134,6 +140,7 @@ impl Init {
             listener,
             link: None,
             exits,
+            kills,
             hold,
             slots: Vec::new(),
             execs: Vec::new(),
@@ -156,6 +163,7 @@ impl Init {
         .collect();
         keep.extend(self.proc.as_ref().map(AsRawFd::as_raw_fd));
         keep.extend(self.pts.as_ref().map(AsRawFd::as_raw_fd));
+        keep.extend(self.kills.file().map(|file| file.as_raw_fd()));
         if let Some(link) = &self.link {
             keep.push(link.as_fd().as_raw_fd());
             keep.extend(link.sending().map(|fd| fd.as_raw_fd()));

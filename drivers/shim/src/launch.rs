@@ -14,7 +14,7 @@ use shim_proto::message::{Failure, FileReport};
 use crate::exits::Exits;
 use crate::fail::tolerate;
 use crate::host::{self, ProcessId};
-use crate::init::{self, Hold, Inherited};
+use crate::init::{self, Hold, Inherited, Kills};
 use crate::kernel::{self, Child, Clone, Cloned};
 use crate::life::Life;
 use crate::link::Link;
@@ -67,6 +67,7 @@ pub(crate) fn make(life: &Life, launch: &Launch) -> Result<Made, Failure> {
         listener,
         session,
         exits,
+        kills: Kills::open(&launch.cgroups),
         hold: Hold { reader, writer },
         needs_cgroup_namespace: false,
     };

@@ -208,6 +208,7 @@ impl Processes {
                 kind: ExitKind::Unseen as i32,
                 value: 0,
                 asked: record.stopping_ms != 0,
+                ..Exit::default()
             });
             (record.pid, record.stopping_ms, record.kill_ms) = (0, 0, 0);
             record.sequence += 1;

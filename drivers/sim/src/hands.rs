@@ -3,7 +3,7 @@
 use driver_api::{ExitStatus, Fact, ShimState};
 use specs::id::{Incarnation, Key};
 
-use crate::world::World;
+use crate::world::{SimLife, World};
 
 /// One thing that happens without the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,8 @@ pub enum Hand {
     InitDies,
     /// The kernel kills a process for memory.
     OutOfMemory,
+    /// The kernel kills something a process started, for memory.
+    ChildOutOfMemory,
     /// Somebody writes another limit.
     Limits,
     /// Somebody unmounts something.
@@ -52,12 +54,13 @@ pub enum Hand {
 
 impl Hand {
     /// Every one but the reboot, which is no matter of one container.
-    pub const SMALL: [Self; 19] = [
+    pub const SMALL: [Self; 20] = [
         Self::ProcessDies,
         Self::ShimDies,
         Self::ShimHangs,
         Self::InitDies,
         Self::OutOfMemory,
+        Self::ChildOutOfMemory,
         Self::Limits,
         Self::MountLost,
         Self::MountMode,
@@ -73,6 +76,13 @@ impl Hand {
         Self::LinkBroken,
         Self::ForwardingOff,
     ];
+}
+
+impl SimLife {
+    /// Kills for memory so far, as the init reads them.
+    pub(crate) fn kills(&self) -> Option<u64> {
+        self.cgroup.as_ref().map(|cgroup| cgroup.oom_kills)
+    }
 }
 
 impl World {
@@ -96,6 +106,10 @@ impl World {
             return false;
         };
         match hand {
+            Hand::ChildOutOfMemory => {
+                let cgroup = life.cgroup.as_mut().filter(|_| life.init.is_some());
+                cgroup.map(|cgroup| cgroup.oom_kills += 1).is_some()
+            }
             Hand::ProcessDies | Hand::OutOfMemory => {
                 let mut running = life
                     .processes
@@ -104,9 +118,14 @@ impl World {
                 let Some(process) = running.next() else {
                     return false;
                 };
-                process.end(ExitStatus::Signal(9), now);
-                if let (Hand::OutOfMemory, Some(cgroup)) = (hand, &mut life.cgroup) {
+                let is_for_memory = hand == Hand::OutOfMemory && life.cgroup.is_some();
+                if let Some(cgroup) = life.cgroup.as_mut().filter(|_| is_for_memory) {
                     cgroup.oom_kills += 1;
+                }
+                let kills = life.cgroup.as_ref().map(|cgroup| cgroup.oom_kills);
+                process.end(ExitStatus::Signal(9), now, kills);
+                if let Some(run) = &mut process.last_exit {
+                    run.oom_killed = is_for_memory;
                 }
                 true
             }

@@ -94,6 +94,7 @@ fn say(
             pids: Some(1),
         },
         oom_kills: Some(cgroup.oom_kills),
+        memory_peak: (cgroup.oom_kills > 0).then_some(8 << 20),
     });
     let init = life.init.as_ref().map(|init| Init {
         id: init.id,

@@ -236,10 +236,11 @@ impl World {
                 life.ready(&desired);
                 changed.insert(key.clone());
             }
+            let kills = life.kills();
             for process in life.processes.values_mut() {
                 let Some(run) = process.running else { continue };
                 if let Some((_, status)) = run.ends.filter(|(at, _)| *at <= now) {
-                    process.end(status, now);
+                    process.end(status, now, kills);
                     changed.insert(key.clone());
                 }
             }
@@ -302,13 +303,15 @@ impl World {
 
 impl SimProcess {
     /// Ends the run that goes on.
-    pub(crate) fn end(&mut self, status: ExitStatus, now_ms: u64) {
+    pub(crate) fn end(&mut self, status: ExitStatus, now_ms: u64, kills: Option<u64>) {
         if let Some(run) = self.running.take() {
             self.last_exit = Some(Run {
                 started_ms: run.started_ms,
                 ended_ms: now_ms,
                 status,
                 asked: run.stopping_ms.is_some(),
+                oom_kills: kills,
+                oom_killed: false,
             });
         }
     }
@@ -340,7 +343,8 @@ impl SimLife {
         self.loopback_up = false;
         self.network.link = None;
         for process in self.processes.values_mut() {
-            process.end(ExitStatus::Signal(9), now_ms);
+            // Whoever could have counted is dead too.
+            process.end(ExitStatus::Unseen, now_ms, None);
         }
     }
 

@@ -4,10 +4,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use driver_api::{Action, ExitStatus, Step, StepFailure};
+use driver_api::{Action, ExitStatus, Run, Step, StepFailure};
 use specs::desired::Limits;
 use specs::id::Key;
-use specs::units::{CpuSet, Signal};
+use specs::units::{Bytes, CpuSet, Signal};
 
 use crate::plan::{Await, Blocked, Class, Drift, LimitDrift, Plan, Planned, Reason};
 
@@ -23,6 +23,31 @@ pub fn exit(status: ExitStatus, out_of_memory: bool) -> String {
         ExitStatus::Signal(number) => format!("killed by {}", Signal(number)),
         ExitStatus::NotStarted(errno) => format!("not started (errno {errno})"),
         ExitStatus::Unseen => "unknown".into(),
+    }
+}
+
+/// Returns how a run ended as a status says it: a kill for memory by its stable word.
+#[must_use]
+pub fn last_exit(run: &Run) -> String {
+    let words = exit(run.status, run.oom_killed);
+    if run.oom_killed {
+        format!("OOMKilled, {words}")
+    } else {
+        words
+    }
+}
+
+/// Returns what there was of memory when the kernel killed for it.
+#[must_use]
+pub fn memory_at_kill(peak: Option<u64>, limit: Option<Option<u64>>) -> String {
+    let peak = peak.map_or_else(
+        || "its most is not known".into(),
+        |peak| format!("{} at most were in use", Bytes(peak)),
+    );
+    match limit {
+        Some(Some(limit)) => format!("{peak}, the limit is {}", Bytes(limit)),
+        Some(None) => format!("{peak}, it has no limit of its own"),
+        None => format!("{peak}, its limit is not known"),
     }
 }
 

@@ -129,6 +129,7 @@ pub(crate) fn settled(desired: &Desired) -> Life {
             limits: enforced(&desired.limits),
             usage: UsageObserved::default(),
             oom_kills: Some(0),
+            memory_peak: None,
         }),
         root: match desired.container.rootfs.writable {
             Writable::Ephemeral => Fact::Known(true),
@@ -215,6 +216,8 @@ pub(crate) fn ended(
         ended_ms: 2_000,
         status,
         asked,
+        oom_kills: Some(0),
+        oom_killed: false,
     };
     ProcessObserved {
         state: ProcessState::Ended,

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use driver_api::{Observed, Outcome, Scope, Step, StepError};
 use specs::desired::Desired;
-use specs::event::Severity;
+use specs::event::{KillsTold, Severity};
 use specs::id::{Generation, Incarnation, Key, ProcessName};
 use specs::status::Status;
 use specs::units::Millis;
@@ -209,4 +209,7 @@ pub struct NewEvent {
     pub reason: &'static str,
     /// A sentence.
     pub message: String,
+    /// How far it tells the kills for memory in a life: made durable with it, so that each is
+    /// told once.
+    pub kills_told: Option<(Incarnation, KillsTold)>,
 }

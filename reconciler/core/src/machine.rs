@@ -38,6 +38,7 @@ use crate::queue::Queue;
 
 mod config;
 mod host;
+mod kills;
 mod report;
 mod round;
 mod shun;
@@ -108,12 +109,11 @@ impl Machine {
                 .entry(key.clone())
                 .or_insert_with(|| Slot::new(Intent::Gone));
             slot.recorded.insert(*incarnation, *generation);
+            let told = config.kills_told.get(&(key.clone(), *incarnation));
+            slot.kills.extend(told.map(|told| (*incarnation, *told)));
         }
-        let highest = config
-            .lives
-            .iter()
-            .map(|(_, incarnation, _)| incarnation.next())
-            .max();
+        let lives = config.lives.iter();
+        let highest = lives.map(|(_, incarnation, _)| incarnation.next()).max();
         let desk = Desk {
             mode: config.mode,
             now: Now::default(),

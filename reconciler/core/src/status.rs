@@ -109,6 +109,8 @@ struct Tally {
     /// Waiting for their next start.
     waiting: usize,
     ending: usize,
+    /// Not running, and last killed for memory.
+    oom_killed: usize,
     unknown: bool,
 }
 
@@ -125,7 +127,14 @@ impl Tally {
         let digests = Digests::of(desired);
         for (name, process) in &desired.processes {
             let seen = life.processes.known().and_then(|seen| seen.get(name));
-            match judge(desired, name, process, &digests, seen) {
+            let is_oom_killed = seen
+                .and_then(|seen| seen.last_exit)
+                .is_some_and(|run| run.oom_killed);
+            let verdict = judge(desired, name, process, &digests, seen);
+            if matches!(verdict, Verdict::Rest | Verdict::Again(_)) {
+                tally.oom_killed += usize::from(is_oom_killed);
+            }
+            match verdict {
                 Verdict::Keep | Verdict::Replace(_) => tally.running += 1,
                 Verdict::Rest if is_well(seen) => tally.done += 1,
                 Verdict::Rest => tally.failed += 1,
@@ -260,7 +269,7 @@ fn process(
     };
     let Some(seen) = seen else { return status };
     status.restarts = seen.starts.saturating_sub(1);
-    status.last_exit = seen.last_exit.map(|run| explain::exit(run.status, false));
+    status.last_exit = seen.last_exit.as_ref().map(explain::last_exit);
     match seen.state {
         ProcessState::Running { id, started_ms } => {
             status.state = "running".into();

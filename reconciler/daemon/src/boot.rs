@@ -274,6 +274,10 @@ impl Start {
 
     fn machine(&self, contents: &store::model::Contents) -> Machine {
         let lives = contents.lives.iter();
+        let told = lives.clone().filter_map(|life| {
+            let at = (life.key.clone(), life.incarnation);
+            Some((at, life.kills_told?))
+        });
         let reconcile = self.settings.config.reconcile;
         Machine::new(MachineConfig {
             concurrency: usize::try_from(reconcile.workers).unwrap_or(1).max(1),
@@ -284,6 +288,7 @@ impl Start {
             lives: lives
                 .map(|life| (life.key.clone(), life.incarnation, life.generation))
                 .collect::<Vec<(Key, _, _)>>(),
+            kills_told: told.collect(),
             mode: NOTHING,
         })
     }

@@ -46,6 +46,7 @@ pub(crate) async fn announce(
         "ready: adopted {adopted}, restarted {restarted}"
     );
     let event = reconciler_core::io::NewEvent {
+        kills_told: None,
         key: None,
         generation: specs::id::Generation(0),
         severity: specs::event::Severity::Normal,

@@ -47,6 +47,7 @@ fn begins(number: u64, incarnation: u64) -> Change {
         key: key(number),
         incarnation: Incarnation(incarnation),
         generation: Generation(1),
+        kills_told: None,
     })
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use specs::desired::IdRange;
-use specs::event::{Event, Severity};
+use specs::event::{Event, KillsTold, Severity};
 use specs::id::{Digest, Generation, Incarnation, Key};
 
 use super::world::{KINDS, open};
@@ -21,6 +21,9 @@ use crate::store::Store;
 pub(super) const EVENTS_MAX: usize = 4096;
 
 /// Maps and nothing else.
+/// What a life was made from, and how far its kills for memory were told.
+type Told = (Generation, Option<KillsTold>);
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Model {
     pub(super) revision: u64,
@@ -28,7 +31,7 @@ pub(super) struct Model {
     history: BTreeMap<(Key, Generation), Accepted>,
     ranges: BTreeMap<Key, IdRange>,
     addresses: BTreeMap<Key, Ipv4Addr>,
-    lives: BTreeMap<(Key, Incarnation), Generation>,
+    lives: BTreeMap<(Key, Incarnation), Told>,
     overrides: BTreeMap<Key, Override>,
     events: Vec<Event>,
     incarnation: u64,
@@ -116,15 +119,25 @@ impl Model {
             }
             Change::LifeBegins(life) => {
                 let at = (life.key.clone(), life.incarnation);
-                let is_free = self.lives.iter().all(|(other, generation)| {
+                let is_free = self.lives.iter().all(|(other, (generation, _))| {
                     other.1 != life.incarnation || (*other == at && *generation == life.generation)
                 });
                 self.incarnation = self.incarnation.max(life.incarnation.0);
-                self.lives.insert(at, life.generation);
+                self.lives.entry(at).or_insert((life.generation, None));
                 is_free
             }
             Change::LifeEnded { key, incarnation } => {
                 self.lives.remove(&(key.clone(), *incarnation));
+                true
+            }
+            Change::KillsTold {
+                key,
+                incarnation,
+                told,
+            } => {
+                if let Some(life) = self.lives.get_mut(&(key.clone(), *incarnation)) {
+                    life.1 = Some(*told);
+                }
                 true
             }
             Change::Override { key, order } => {
@@ -159,10 +172,11 @@ impl Model {
             first_accepted_ms: *first,
         };
         let life =
-            |((key, incarnation), generation): (&(Key, Incarnation), &Generation)| LifeRecord {
+            |((key, incarnation), (generation, told)): (&(Key, Incarnation), &Told)| LifeRecord {
                 key: key.clone(),
                 incarnation: *incarnation,
                 generation: *generation,
+                kills_told: *told,
             };
         Dump {
             contents: Contents {
@@ -305,7 +319,16 @@ fn any_change() -> impl Strategy<Value = Change> {
                 key,
                 incarnation: Incarnation(life),
                 generation: Generation(generation),
+                kills_told: None,
             })
+        }),
+        (keys(), 1..9u64, 1..9u64).prop_map(|(key, life, kills)| Change::KillsTold {
+            key,
+            incarnation: Incarnation(life),
+            told: KillsTold {
+                kills,
+                ended_ms: kills * 10,
+            },
         }),
         (keys(), 1..9u64).prop_map(|(key, life)| Change::LifeEnded {
             key,

@@ -91,6 +91,7 @@ pub(super) fn changes(seed: u64, number: u64, most: u64) -> Vec<Change> {
                 key: owner.clone(),
                 incarnation: Incarnation(number),
                 generation: Generation(number),
+                kills_told: None,
             };
             let accepted = accepted(number, &text(seed, number, most));
             let begins = Change::LifeBegins(life);

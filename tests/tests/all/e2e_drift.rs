@@ -141,32 +141,6 @@ fn each_limit_rewritten_by_hand_is_restored_within_two_seconds() {
 }
 
 #[test]
-fn a_kill_for_memory_is_counted_and_told() {
-    let mut world = World::new();
-    world.start();
-    let eats = "[/bin/sh, -c, 'sleep 1; exec tail /dev/zero']\n      restart: {policy: never}";
-    let text = WORKER.replace("memory: 64Mi", "memory: 8Mi");
-    let command = text
-        .lines()
-        .find(|line| line.contains("command:"))
-        .expect("a command");
-    world.write(
-        "worker.yaml",
-        &text.replace(command, &format!("      command: {eats}")),
-    );
-    eventually("the kill to be told", SOON, || {
-        let events = world.cli(&["events", "worker"]).stdout;
-        let events = String::from_utf8_lossy(&events).into_owned();
-        if events.contains("killed by KILL (out of memory)") {
-            Ok(())
-        } else {
-            Err(events)
-        }
-    });
-    world.finish();
-}
-
-#[test]
 fn processes_moved_out_of_their_cgroup_are_put_back_without_a_restart() {
     let (world, status, count) = running("");
     let init = status["pid"].as_u64().expect("a pid");

@@ -19,6 +19,7 @@ mod e2e_exec;
 mod e2e_life;
 mod e2e_network;
 mod e2e_network_drift;
+mod e2e_oom;
 mod e2e_packages;
 mod e2e_recovery;
 mod e2e_security;

@@ -280,6 +280,10 @@ pub(crate) fn observe(
     let oom_kills = memory
         .as_ref()
         .and_then(|read| read.as_ref().ok()?.oom_kills);
+    let memory_peak = match oom_kills {
+        Some(1..) => group.site("memory").and_then(memory_peak),
+        Some(0) | None => None,
+    };
     let limits = facts::limits(group, leaf, memory, recorded);
     Fact::Known(Cgroup {
         populated,
@@ -287,7 +291,18 @@ pub(crate) fn observe(
         limits,
         usage,
         oom_kills,
+        memory_peak,
     })
+}
+
+/// Returns the most that was ever charged to a group; version 2 has it since Linux 5.19.
+fn memory_peak(dir: &Dir) -> Option<u64> {
+    let file = if dir.unified {
+        "memory.peak"
+    } else {
+        "memory.max_usage_in_bytes"
+    };
+    number(&dir.path, file).ok().flatten().flatten()
 }
 
 fn usage(group: &Group, memory: Option<&Memory>) -> UsageObserved {

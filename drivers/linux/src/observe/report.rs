@@ -89,6 +89,8 @@ fn run(exit: &Exit) -> Run {
         ended_ms: exit.ended_ms,
         status,
         asked: exit.asked,
+        oom_kills: exit.oom_kills,
+        oom_killed: exit.oom_killed,
     }
 }
 

@@ -43,6 +43,7 @@ fn report(record: record::Record) -> ProcessReport {
         kind: ExitKind::Unseen as i32,
         value: 0,
         asked: record.stopping_ms != 0,
+        ..Exit::default()
     };
     let last_exit = if record.pid == 0 {
         record.last_exit

@@ -40,7 +40,10 @@ impl Init {
             match waitpid(Some(pid), WaitOptions::NOHANG) {
                 Ok(Some((_, status))) => match owner {
                     Some(index) => self.note_end(index, status),
-                    None => self.note_exec_end(raw, status),
+                    None => {
+                        self.note_end_of_another(raw, status);
+                        self.note_exec_end(raw, status);
+                    }
                 },
                 Ok(None) | Err(_) => return,
             }
@@ -79,6 +82,16 @@ impl Init {
         })
     }
 
+    /// An orphan or a command killed for memory accounts for a kill, which is then nobody
+    /// else's.
+    fn note_end_of_another(&mut self, pid: u32, status: WaitStatus) {
+        let is_killed = status.terminating_signal().map(i32::unsigned_abs) == Some(KILL);
+        if is_killed && !self.is_deserted_exec(pid) {
+            self.kills.look(host::boot_ms());
+            self.kills.claim();
+        }
+    }
+
     fn note_end(&mut self, index: usize, status: WaitStatus) {
         // Whether it ever became its program is decided before its end is noted.
         self.hear_trouble(index);
@@ -96,12 +109,19 @@ impl Init {
                 fail::retry(what, "it was killed before it ran"),
             )
         });
-        if told.is_some() {
-            slot.note_exit(ExitKind::NotStarted, 0);
-        } else if let Some(signal) = status.terminating_signal() {
-            slot.note_exit(ExitKind::Signal, signal);
-        } else {
-            slot.note_exit(ExitKind::Code, status.exit_status().unwrap_or(-1));
+        let was_killed_by_us = slot.record.kill_ms == u64::MAX;
+        let (kind, value) = match status.terminating_signal() {
+            _ if told.is_some() => (ExitKind::NotStarted, 0),
+            Some(signal) => (ExitKind::Signal, signal),
+            None => (ExitKind::Code, status.exit_status().unwrap_or(-1)),
+        };
+        self.kills.look(host::boot_ms());
+        let is_kill = status.terminating_signal().map(i32::unsigned_abs) == Some(KILL);
+        let is_for_memory = is_kill && !was_killed_by_us && self.kills.claim();
+        slot.note_exit(kind, value);
+        if let Some(exit) = &mut slot.record.last_exit {
+            exit.oom_kills = self.kills.count();
+            exit.oom_killed = is_for_memory;
         }
         self.note(index);
         if let Some((order, failure)) = told {

@@ -93,6 +93,7 @@ impl Slot {
             kind: kind as i32,
             value,
             asked: record.stopping_ms != 0,
+            ..Exit::default()
         });
         record.pid = 0;
         record.stopping_ms = 0;

@@ -49,7 +49,7 @@ impl World {
         };
         let missing = match ends {
             Some((_, status @ ExitStatus::NotStarted(_))) => {
-                process.end(status, now);
+                process.end(status, now, None);
                 true
             }
             _ => false,

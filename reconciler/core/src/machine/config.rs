@@ -1,7 +1,9 @@
 //! What a machine begins with, and what its start found.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use specs::event::KillsTold;
 use specs::id::{Generation, Incarnation, Key};
 use specs::units::Millis;
 
@@ -22,6 +24,8 @@ pub struct MachineConfig {
     pub next_incarnation: Incarnation,
     /// Lives that may have left objects on the host, as the store has them.
     pub lives: Vec<(Key, Incarnation, Generation)>,
+    /// How far the kills for memory in them were told; nothing: none was.
+    pub kills_told: BTreeMap<(Key, Incarnation), KillsTold>,
     /// What may be destroyed until the first [`Input::Mode`](crate::io::Input::Mode).
     pub mode: Mode,
 }

@@ -205,6 +205,7 @@ impl Desk {
             Record::LifeEnded { incarnation, .. } => {
                 slot.recorded.remove(&incarnation);
                 slot.memory.forget_life(incarnation);
+                slot.kills.remove(&incarnation);
             }
             // Wanted again, and perhaps deleted again, since: that is another cleanup.
             Record::Cleaned { .. } if slot.outdated && slot.intent != Intent::Gone => {}

@@ -133,6 +133,7 @@ mod tests {
             retry_max: Millis(60_000),
             next_incarnation: Incarnation(1),
             lives: Vec::new(),
+            kills_told: alloc::collections::BTreeMap::new(),
             mode,
         });
         let of = |name: &str| {

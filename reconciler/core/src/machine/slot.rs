@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use driver_api::{ContainerObserved, Life, ProcessId, ProcessObserved};
 use specs::desired::{Desired, Run};
+use specs::event::KillsTold;
 use specs::id::{Generation, Incarnation, ProcessName};
 use specs::status::{Failure, Phase, Status};
 
@@ -52,6 +53,8 @@ pub(super) struct Slot {
     pub(super) looks: Looks,
     pub(super) status: Option<Status>,
     pub(super) memory: Memory,
+    /// How far kills for memory were told, by life.
+    pub(super) kills: BTreeMap<Incarnation, KillsTold>,
     /// To be published with the next status.
     pub(super) events: Vec<NewEvent>,
     /// It counts for the boot report until the first plan of what somebody wants is made.
@@ -128,7 +131,9 @@ pub(super) struct Memory {
     pub(super) looked: bool,
     pub(super) processes: BTreeMap<(Incarnation, ProcessName), ProcessObserved>,
     pub(super) inits: BTreeMap<Incarnation, ProcessId>,
-    pub(super) oom_kills: BTreeMap<Incarnation, u64>,
+    /// Lives with a kill for memory that fits no process, and since when that was seen,
+    /// milliseconds since boot.
+    pub(super) nobodys: BTreeMap<Incarnation, u64>,
     /// Lives whose loopback link was seen up.
     pub(super) loopback: BTreeSet<Incarnation>,
     /// When each life was first seen to live, milliseconds since boot.
@@ -166,6 +171,7 @@ impl Slot {
             looks: Looks::default(),
             status: None,
             memory: Memory::default(),
+            kills: BTreeMap::new(),
             events: Vec::new(),
             boot: false,
         }

@@ -19,7 +19,7 @@ use crate::plan::{Class, Drift, Obstacle, Plan, Planned};
 /// Looks in a row that must miss the same thing before people are told.
 const GAP_LOOKS: u32 = 2;
 
-fn event(key: &Key, slot: &Slot, reason: &'static str, message: String) -> NewEvent {
+pub(super) fn event(key: &Key, slot: &Slot, reason: &'static str, message: String) -> NewEvent {
     let generation = slot.generation();
     let severity = Severity::Normal;
     NewEvent {
@@ -28,10 +28,11 @@ fn event(key: &Key, slot: &Slot, reason: &'static str, message: String) -> NewEv
         severity,
         reason,
         message,
+        kills_told: None,
     }
 }
 
-fn warning(key: &Key, slot: &Slot, reason: &'static str, message: String) -> NewEvent {
+pub(super) fn warning(key: &Key, slot: &Slot, reason: &'static str, message: String) -> NewEvent {
     NewEvent {
         severity: Severity::Warning,
         ..event(key, slot, reason, message)
@@ -42,7 +43,7 @@ impl Memory {
     pub(super) fn forget_life(&mut self, life: Incarnation) {
         self.processes.retain(|(of, _), _| *of != life);
         self.inits.remove(&life);
-        self.oom_kills.remove(&life);
+        self.nobodys.remove(&life);
         self.loopback.remove(&life);
         self.alive_ms.remove(&life);
         self.killed.remove(&life);
@@ -56,16 +57,10 @@ impl Desk {
         let Some(view) = slot.view.take() else { return };
         let first = !core::mem::replace(&mut slot.memory.looked, true);
         for (incarnation, life) in &view.observed.lives {
-            let kills = life.cgroup.known().and_then(|cgroup| cgroup.oom_kills);
-            let before = slot.memory.oom_kills.get(incarnation).copied();
-            let oom = before
-                .zip(kills)
-                .is_some_and(|(before, kills)| kills > before);
-            if let Some(kills) = kills {
-                slot.memory.oom_kills.insert(*incarnation, kills);
-            }
+            let told = self.tell_kills(key, slot, (*incarnation, life), first);
             for (name, seen) in life.processes.known().into_iter().flatten() {
-                self.tell_process(key, slot, (*incarnation, name), seen, (first, oom));
+                let is_told = first || told.contains(name);
+                self.tell_process(key, slot, (*incarnation, name), seen, (first, is_told));
             }
             if life.loopback_up == Fact::Known(true) {
                 slot.memory.loopback.insert(*incarnation);
@@ -104,7 +99,7 @@ impl Desk {
         slot: &mut Slot,
         (incarnation, name): (Incarnation, &ProcessName),
         seen: &ProcessObserved,
-        (first, oom): (bool, bool),
+        (first, is_end_told): (bool, bool),
     ) {
         let before = slot
             .memory
@@ -120,8 +115,9 @@ impl Desk {
         let new_start = seen.starts > starts;
         let over = seen.state == ProcessState::Ended;
         let exits_changed = before.as_ref().and_then(|before| before.last_exit) != seen.last_exit;
-        if exits_changed || (over && (ran || new_start) && seen.last_exit.is_none()) {
-            let told = self.exited(key, slot, name, seen.last_exit, oom);
+        let has_ended = exits_changed || (over && (ran || new_start) && seen.last_exit.is_none());
+        if has_ended && !is_end_told {
+            let told = self.exited(key, slot, name, seen.last_exit);
             slot.tell(told);
         }
         if let (ProcessState::Running { id, .. }, true) = (&seen.state, new_start) {
@@ -131,14 +127,8 @@ impl Desk {
         }
     }
 
-    fn exited(
-        &self,
-        key: &Key,
-        slot: &Slot,
-        name: &ProcessName,
-        run: Option<Run>,
-        oom: bool,
-    ) -> NewEvent {
+    fn exited(&self, key: &Key, slot: &Slot, name: &ProcessName, run: Option<Run>) -> NewEvent {
+        let oom = run.is_some_and(|run| run.oom_killed);
         let status = run.map_or(ExitStatus::Unseen, |run| run.status);
         let words = match status {
             ExitStatus::Code(_) => format!("{name} {}", explain::exit(status, oom)),

@@ -81,7 +81,8 @@ impl Slot {
         let due = timers
             .filter_map(|timer| timer.due_ms)
             .chain(terminal)
-            .chain(hung);
+            .chain(hung)
+            .chain(self.kills_due());
         let due = due.chain(self.tries.terminal_until_ms);
         due.filter(|due| *due > now_ms).min()
     }

@@ -72,6 +72,10 @@ fn healthy(basis: &Basis<'_>, tally: &Tally) -> (Truth, &'static str, String) {
             (Truth::True, "ProcessesRun", well)
         }
         () if tally.is_healthy() => (Truth::True, "ProcessesRun", count),
+        () if tally.oom_killed > 0 => {
+            let words = format!("{count}, {} killed (out of memory)", tally.oom_killed);
+            (Truth::False, "OOMKilled", words)
+        }
         () => (Truth::False, "ProcessesDown", count),
     }
 }

@@ -14,7 +14,10 @@ impl Keeper {
             return;
         }
         let at_ms = clock::wall_ms();
-        let mut changes: Vec<Change> = events.into_iter().map(|new| draft(new, at_ms)).collect();
+        let mut changes: Vec<Change> = events
+            .into_iter()
+            .flat_map(|new| draft(new, at_ms))
+            .collect();
         let mut tickets = Vec::new();
         for (ticket, record) in records {
             match self.change(&record) {
@@ -45,6 +48,7 @@ impl Keeper {
                 key: key.clone(),
                 incarnation: *incarnation,
                 generation: *generation,
+                kills_told: None,
             }))),
             Record::LifeEnded { key, incarnation } => Ok(Some(Change::LifeEnded {
                 key: key.clone(),
@@ -102,13 +106,22 @@ impl Keeper {
     }
 }
 
-fn draft(new: NewEvent, at_ms: u64) -> Change {
-    Change::Event(EventDraft {
+/// What an event means for the store: with a kill for memory goes that it was told, so that no
+/// start tells it again.
+fn draft(new: NewEvent, at_ms: u64) -> impl Iterator<Item = Change> {
+    let told = new.key.clone().zip(new.kills_told);
+    let told = told.map(|(key, (incarnation, told))| Change::KillsTold {
+        key,
+        incarnation,
+        told,
+    });
+    let event = Change::Event(EventDraft {
         at_ms,
         key: new.key,
         generation: new.generation,
         severity: new.severity,
         reason: new.reason.to_owned(),
         message: new.message,
-    })
+    });
+    [event].into_iter().chain(told)
 }

@@ -11,6 +11,7 @@ use reconciler_core::io::{Cause, Effect, Input, Intent, Mode, Now, Record};
 use reconciler_core::machine::{Machine, MachineConfig};
 use reconciler_core::order::is_destructive;
 use specs::desired::{Desired, Run};
+use specs::event::KillsTold;
 use specs::id::{Generation, Incarnation, Key};
 use specs::status::{ConditionKind, Truth};
 use specs::units::Millis;
@@ -36,6 +37,8 @@ const NO_DEADLINE: Deadline = Deadline { at_ms: u64::MAX };
 pub(crate) struct Store {
     pub(crate) intents: BTreeMap<Key, Intent>,
     pub(crate) lives: BTreeMap<(Key, Incarnation), Generation>,
+    /// How far kills for memory were told.
+    pub(crate) kills_told: BTreeMap<(Key, Incarnation), KillsTold>,
     pub(crate) highest: Incarnation,
     used: BTreeSet<Incarnation>,
     generations: u64,
@@ -84,6 +87,7 @@ fn config(store: &Store, mode: Mode) -> MachineConfig {
             .iter()
             .map(|((key, incarnation), generation)| (key.clone(), *incarnation, *generation))
             .collect(),
+        kills_told: store.kills_told.clone(),
         mode,
     }
 }
@@ -182,6 +186,9 @@ impl Daemon {
                 for event in events {
                     self.say(|| format!("    event {} {}", event.reason, event.message));
                     let event = event.clone();
+                    if let (Some(key), Some((life, told))) = (&event.key, event.kills_told) {
+                        self.store.kills_told.insert((key.clone(), life), told);
+                    }
                     self.events.push((event.key, event.reason, event.message));
                 }
                 return;

@@ -94,6 +94,13 @@ fn look(daemon: &mut Daemon, wanted: &Scope) -> Input {
     Input::Observed(ticket, Box::new(observed))
 }
 
+fn oom_kills(daemon: &Daemon) -> usize {
+    reasons(daemon)
+        .iter()
+        .filter(|reason| **reason == "OOMKilled")
+        .count()
+}
+
 #[test]
 fn no_step_is_begun_before_the_life_has_a_durable_record() {
     let (mut daemon, key) = (Daemon::new(1, false), key("web"));
@@ -266,9 +273,56 @@ fn a_kill_for_memory_is_told_as_one() {
     lay(&mut daemon, Hand::OutOfMemory, &key, 1);
     pass(&mut daemon, MINUTE);
     assert_eq!(
-        said(&daemon, "ProcessExited"),
-        "server was killed by KILL (out of memory)"
+        said(&daemon, "OOMKilled"),
+        "server was killed by KILL (out of memory); 8Mi at most were in use, the limit is 64Mi"
     );
+    assert!(
+        !reasons(&daemon).contains(&"ProcessExited"),
+        "and as nothing else"
+    );
+}
+
+#[test]
+fn a_kill_for_memory_of_something_inside_blames_no_process() {
+    let (mut daemon, key) = settled();
+    lay(&mut daemon, Hand::ChildOutOfMemory, &key, 1);
+    pass(&mut daemon, MINUTE);
+    assert!(
+        said(&daemon, "OOMKilled").starts_with("a process inside, none of its own, was killed"),
+        "{:?}",
+        daemon.events
+    );
+    let shown = status(&daemon, &key);
+    assert_eq!(shown.processes[0].last_exit, None);
+    // A later kill by hand is not taken for it.
+    lay(&mut daemon, Hand::ProcessDies, &key, 1);
+    pass(&mut daemon, MINUTE);
+    assert_eq!(said(&daemon, "ProcessExited"), "server was killed by KILL");
+    assert_eq!(oom_kills(&daemon), 1);
+}
+
+#[test]
+fn kills_for_memory_are_told_once_whenever_the_daemon_dies() {
+    for hands in [
+        &[Hand::OutOfMemory][..],
+        &[Hand::ChildOutOfMemory],
+        &[Hand::ChildOutOfMemory, Hand::OutOfMemory],
+        &[Hand::OutOfMemory, Hand::InitDies],
+    ] {
+        let (mut daemon, key) = settled();
+        for hand in hands {
+            lay(&mut daemon, *hand, &key, 1);
+        }
+        // Nobody has looked yet: what follows is the first look of another daemon.
+        daemon.boot();
+        pass(&mut daemon, MINUTE);
+        let is_kill = |hand: &&Hand| matches!(hand, Hand::OutOfMemory | Hand::ChildOutOfMemory);
+        let kills = hands.iter().filter(is_kill).count();
+        assert_eq!(oom_kills(&daemon), kills, "{hands:?}: {:?}", daemon.events);
+        daemon.boot();
+        pass(&mut daemon, MINUTE);
+        assert_eq!(oom_kills(&daemon), kills, "{hands:?}: {:?}", daemon.events);
+    }
 }
 
 #[test]
