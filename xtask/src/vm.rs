@@ -32,13 +32,13 @@ const PLANS: [Plan; 5] = [
         name: "v2",
         about: "cgroup version 2 alone, classic assembly of the root, raised hard limits",
         same_disk: false,
-        checks: 22,
+        checks: 26,
     },
     Plan {
         name: "v1",
         about: "cgroup version 1 alone",
         same_disk: false,
-        checks: 19,
+        checks: 23,
     },
     Plan {
         name: "net",
