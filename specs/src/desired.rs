@@ -7,6 +7,7 @@
 //!
 //! Not `Serialize` on purpose: what crosses a boundary has its own wire type there.
 
+mod depends;
 mod digest;
 mod names;
 mod network;
@@ -14,6 +15,7 @@ pub(crate) mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use depends::{Condition, cycle};
 pub use names::Names;
 pub use network::{Egress, Flow, Isolated, Network, Port, Range, Traffic, Transport};
 
@@ -296,6 +298,8 @@ pub struct Process {
     pub restart: Restart,
     /// How it is ended. *Live.*
     pub stop: Stop,
+    /// Processes that its starts wait for, without a cycle. *Live.*
+    pub depends_on: BTreeMap<ProcessName, Condition>,
     /// What becomes of its output.
     pub logs: Logs,
 }

@@ -15,9 +15,9 @@ pub use security::{MASKED_PATHS, READ_ONLY_PATHS};
 
 use crate::config::Defaults;
 use crate::desired::{
-    Container, Desired, File, IdRange, Limits, LogMode, Logs, Mount, MountSource, NameOrId, Names,
-    Network, OnChange, Process, Propagation, Restart, RestartPolicy, Rootfs, Run, Seccomp, Stop,
-    User, UserNamespace, Writable,
+    Condition, Container, Desired, File, IdRange, Limits, LogMode, Logs, Mount, MountSource,
+    NameOrId, Names, Network, OnChange, Process, Propagation, Restart, RestartPolicy, Rootfs, Run,
+    Seccomp, Stop, User, UserNamespace, Writable,
 };
 use crate::diagnostic::{Code, Diagnostic};
 use crate::fields::is_below;
@@ -297,6 +297,11 @@ fn resolve_process(process: &spec::Process, body: &spec::Body, defaults: &Defaul
         rlimits,
         restart: restart(process.restart.as_ref()),
         stop: stop(process.stop.as_ref()),
+        depends_on: process
+            .depends_on
+            .iter()
+            .map(|one| (one.process.clone(), condition(one.condition)))
+            .collect(),
         logs: logs(process.logs.as_ref()),
     }
 }
@@ -323,6 +328,14 @@ fn stop(given: Option<&spec::Stop>) -> Stop {
         grace: given
             .and_then(|given| given.grace)
             .unwrap_or(Millis(10_000)),
+    }
+}
+
+fn condition(given: Option<spec::Condition>) -> Condition {
+    match given {
+        None | Some(spec::Condition::Started) => Condition::Started,
+        Some(spec::Condition::Healthy) => Condition::Healthy,
+        Some(spec::Condition::Completed) => Condition::Completed,
     }
 }
 

@@ -17,7 +17,8 @@ pub use network::{
     Allow, Dns, Egress, EgressDefault, Network, NetworkMode, Port, PortProtocol, Protocol,
 };
 pub use process::{
-    Backoff, LogMode, Logs, Process, Restart, RestartPolicy, Rlimits, SetRlimit, Stop,
+    Backoff, Condition, LogMode, Logs, Process, ProcessDependency, Restart, RestartPolicy, Rlimits,
+    SetRlimit, Stop,
 };
 pub use security::{Capabilities, Device, Security, UserNamespace, UserSecurity};
 
@@ -109,8 +110,8 @@ pub struct Body {
     /// Environment variables of every process. A text is taken letter for letter as written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Hidden>,
-    /// What runs in the container. All start together and each restarts on its own; a
-    /// container may hold none.
+    /// What runs in the container. All start together, but for those that wait for others
+    /// (`dependsOn`), and each restarts on its own; a container may hold none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Process>,
     /// What the container may do. Everything left out has its safe value.

@@ -64,6 +64,8 @@ pub enum Phase {
     Running,
     /// Some processes that should run do not.
     Degraded,
+    /// Processes that should run wait for others, or for other containers.
+    Waiting,
     /// A changed spec is being brought about.
     Updating,
     /// Being ended.
@@ -146,6 +148,9 @@ pub struct ProcessStatus {
     pub last_exit: Option<String>,
     /// When the next start is due, milliseconds since the epoch.
     pub next_start_ms: Option<u64>,
+    /// What its next start waits for, one line each: `process db to be healthy`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
 }
 
 /// Live use.

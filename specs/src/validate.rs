@@ -2,6 +2,7 @@
 //! containers. Laws of a single field stand with its type.
 
 mod container;
+mod depends;
 mod network;
 mod set;
 
@@ -21,6 +22,7 @@ pub(crate) fn laws(documents: &[&Node<'_>], faults: &mut Faults<'_>) {
         if let Some(spec) = document.get("spec") {
             container::laws(spec, faults);
             network::laws(spec, faults);
+            depends::laws(spec, faults);
         }
         let name = document
             .get("metadata")

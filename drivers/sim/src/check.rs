@@ -1,5 +1,7 @@
 //! What must be true after every effect, and at the end.
 
+mod depends;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use driver_api::{
@@ -9,6 +11,8 @@ use specs::desired::{Desired, File, Network, OnChange, RestartPolicy, Run, Writa
 use specs::id::{Digest, Incarnation, Key, ProcessName};
 
 use crate::world::{SimLife, SimProcess, World, enforced, mounted};
+
+pub use depends::waits;
 
 /// Holds a step against the laws before it is done.
 pub(crate) fn before(world: &mut World, step: &Step) {
@@ -121,10 +125,10 @@ fn may(step: &Step, said: &ContainerObserved, complete: bool) -> Result<(), Stri
         }
         Action::StopProcess { .. } | Action::ForgetProcess(_) | Action::StartProcess { .. } => {
             let known = life.is_some_and(|life| life.processes.gap().is_none());
-            if known {
-                Ok(())
-            } else {
-                Err("its processes are unknown".into())
+            match &step.action {
+                _ if !known => Err("its processes are unknown".into()),
+                Action::StartProcess { name, desired } => depends::may_start(name, desired, life),
+                _ => Ok(()),
             }
         }
         Action::WriteFiles(_)
@@ -315,6 +319,9 @@ fn processes_match(
         let running = process.is_some_and(|process| process.running.is_some());
         if wanted.run == Run::Stopped {
             same(&format!("{name} runs"), running, false)?;
+            continue;
+        }
+        if !running && depends::waits_in(processes, wanted, name) {
             continue;
         }
         let process = process.ok_or_else(|| format!("{name} was never started"))?;

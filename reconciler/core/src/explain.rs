@@ -5,11 +5,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use driver_api::{Action, ExitStatus, Run, Step, StepFailure};
-use specs::desired::Limits;
+use specs::desired::{Condition, Limits};
 use specs::id::Key;
 use specs::units::{Bytes, CpuSet, Signal};
 
-use crate::plan::{Await, Blocked, Class, Drift, LimitDrift, Plan, Planned, Reason};
+use crate::plan::{Await, Blocked, Class, Drift, LimitDrift, Need, Plan, Planned, Reason};
 
 #[cfg(test)]
 mod tests;
@@ -226,6 +226,25 @@ pub fn awaited(wait: &Await) -> String {
             process: Some(name),
         } => format!("the delay before {name} starts again"),
         Await::Backoff { process: None } => "the delay before a new life".into(),
+        Await::Dependency {
+            process,
+            need,
+            condition,
+        } => format!("{}, for {process} to start", needed(need, *condition)),
+    }
+}
+
+/// Returns what a start waits for: `process db to be healthy`.
+#[must_use]
+pub fn needed(need: &Need, condition: Condition) -> String {
+    let what = match condition {
+        Condition::Started => "to be started",
+        Condition::Healthy => "to be healthy",
+        Condition::Completed => "to be completed",
+    };
+    match need {
+        Need::Process(name) => format!("process {name} {what}"),
+        Need::Container(unmet) => format!("container {} {what}: {}", unmet.key, unmet.why),
     }
 }
 

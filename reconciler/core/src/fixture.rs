@@ -265,6 +265,7 @@ pub(crate) fn policy() -> PlanPolicy {
         edited: false,
         hung: BTreeSet::new(),
         former: None,
+        unmet: alloc::vec::Vec::new(),
         hold: Hold::default(),
     }
 }

@@ -131,6 +131,8 @@ struct Closed {
     lives: BTreeSet<Incarnation>,
     starts: BTreeSet<Incarnation>,
     processes: BTreeSet<(Incarnation, String)>,
+    /// Lives of which a process was not asked to end: those that it depends on are not either.
+    ends: BTreeSet<Incarnation>,
 }
 
 impl Closed {
@@ -158,7 +160,9 @@ impl Closed {
             let subject = StepKey::of(&planned.step).subject;
             self.processes.contains(&(*life, subject))
         };
+        let ends = matches!(planned.step.action, Action::StopProcess { .. });
         self.lives.contains(life)
+            || ends && self.ends.contains(life)
             || is_start(&planned.step.action) && (self.starts.contains(life) || waits_for_end())
     }
 }
@@ -175,6 +179,7 @@ pub(crate) fn release(
         if closed.all {
             break;
         }
+        let mut unasked = BTreeSet::new();
         stage.steps.retain(|planned| {
             if closed.shuts_out(planned) {
                 return false;
@@ -184,8 +189,12 @@ pub(crate) fn release(
             };
             blocked.push(why);
             closed.close(planned);
+            if matches!(planned.step.action, Action::StopProcess { .. }) {
+                unasked.insert(planned.step.incarnation);
+            }
             false
         });
+        closed.ends.append(&mut unasked);
         if !stage.is_empty() {
             kept.push(stage);
         }

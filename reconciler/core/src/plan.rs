@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use driver_api::{Action, ContainerObserved, Life, Step};
-use specs::desired::{Desired, Run};
+use specs::desired::{Condition, Desired, Run};
 use specs::id::{Generation, Incarnation, Key, ProcessName};
 
 use crate::io::{Intent, Mode, Wanted};
@@ -20,12 +20,16 @@ mod end;
 mod keep;
 mod make;
 mod network;
+mod processes;
 pub(crate) mod shim;
 mod subject;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 pub use drift::{Class, Drift, LimitDrift, Reason};
+pub(crate) use waits::is_well;
+pub use waits::{Need, Unmet};
 
 use subject::Subject;
 
@@ -83,6 +87,15 @@ pub enum Await {
         /// Which process; none for a new life of the container.
         process: Option<ProcessName>,
     },
+    /// A process is not started before what it depends on is as its spec says.
+    Dependency {
+        /// Which process.
+        process: ProcessName,
+        /// What it waits for.
+        need: Need,
+        /// To be what.
+        condition: Condition,
+    },
 }
 
 /// Something that cannot be decided or done now.
@@ -128,6 +141,8 @@ pub struct PlanPolicy {
     pub hung: BTreeSet<Incarnation>,
     /// The intent before this one, for the stop policy of what it no longer names.
     pub former: Option<Arc<Desired>>,
+    /// Containers that its starts wait for and that are not what is waited for.
+    pub unmet: Vec<(Unmet, Condition)>,
     /// What waits for its next try.
     pub hold: Hold,
 }
@@ -321,12 +336,28 @@ impl Plan {
         self.stages.is_empty() && self.blocked.is_empty()
     }
 
+    /// Returns whether nothing goes on before another process or container is as it is needed.
+    pub(crate) fn only_depends(&self) -> bool {
+        let depends =
+            |wait: &Await| matches!(wait, Await::Dependency { .. } | Await::Backoff { .. });
+        self.acts().next().is_none()
+            && self
+                .stages
+                .first()
+                .is_some_and(|stage| stage.awaits.iter().all(depends))
+    }
+
     fn sorted(mut self) -> Self {
         self.blocked.sort();
         self.blocked.dedup();
         self.notes.sort();
         self.notes.dedup();
         self
+    }
+
+    /// Returns the steps that may be done now.
+    pub(crate) fn acts(&self) -> impl Iterator<Item = &Planned> {
+        self.stages.iter().take(1).flat_map(|stage| &stage.steps)
     }
 
     /// Returns every step in order.

@@ -1,11 +1,12 @@
 //! What people are told, derived from intent, observation and plan; never edited.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use driver_api::{ContainerObserved, Life, ProcessObserved, ProcessState};
-use specs::desired::{Desired, Port, Run};
+use specs::desired::{Condition, Desired, Port, Run};
 use specs::id::{Generation, Key, ProcessName};
 use specs::status::{Failure, NetworkStatus, Phase, ProcessStatus, Status, Usage};
 
@@ -13,7 +14,7 @@ use crate::backoff::{Respawns, Timer};
 use crate::diff::Digests;
 use crate::explain;
 use crate::io::Wanted;
-use crate::plan::{Class, Obstacle, Plan};
+use crate::plan::{Await, Class, Need, Obstacle, Plan, is_well};
 
 use crate::policy::{Verdict, judge};
 
@@ -111,6 +112,8 @@ struct Tally {
     ending: usize,
     /// Not running, and last killed for memory.
     oom_killed: usize,
+    /// Not started before others are as it needs them.
+    depending: usize,
     unknown: bool,
 }
 
@@ -125,6 +128,9 @@ impl Tally {
         let Some(life) = life else { return tally };
         tally.unknown = life.processes.gap().is_some() || life.init.gap().is_some();
         let digests = Digests::of(desired);
+        let depending: BTreeSet<&ProcessName> =
+            waits(basis.plan).map(|(process, ..)| process).collect();
+        tally.depending = depending.len();
         for (name, process) in &desired.processes {
             let seen = life.processes.known().and_then(|seen| seen.get(name));
             let is_oom_killed = seen
@@ -138,6 +144,7 @@ impl Tally {
                 Verdict::Keep | Verdict::Replace(_) => tally.running += 1,
                 Verdict::Rest if is_well(seen) => tally.done += 1,
                 Verdict::Rest => tally.failed += 1,
+                Verdict::Again(_) if depending.contains(name) => {}
                 Verdict::Again(_) => tally.waiting += 1,
                 Verdict::Ending { .. } => tally.ending += 1,
                 Verdict::Start(_) => {}
@@ -149,11 +156,6 @@ impl Tally {
     fn is_healthy(&self) -> bool {
         self.running + self.done == self.wanted
     }
-}
-
-fn is_well(seen: Option<&ProcessObserved>) -> bool {
-    let status = seen.and_then(|seen| seen.last_exit).map(|run| run.status);
-    status == Some(driver_api::ExitStatus::Code(0))
 }
 
 fn phase(basis: &Basis<'_>, life: Option<&Life>, tally: &Tally) -> Phase {
@@ -215,13 +217,29 @@ fn living_phase(basis: &Basis<'_>, desired: &Desired, tally: &Tally, retrying: b
     }
     let none_runs = tally.running == 0;
     let begins = tally.waiting + tally.failed + tally.ending == 0;
+    let depending = tally.depending > 0 && basis.plan.acts().next().is_none();
+    let over = tally.failed + tally.done + tally.depending;
     match () {
         () if none_runs && tally.waiting > 0 => Phase::Backoff,
-        () if none_runs && tally.failed + tally.done == desired.processes.len() => Phase::Failed,
+        () if none_runs && tally.failed > 0 && over == desired.processes.len() => Phase::Failed,
+        () if depending && begins && !retrying => Phase::Waiting,
         () if none_runs && begins && !retrying => Phase::Starting,
         () if tally.ending > 0 && tally.waiting + tally.failed == 0 => Phase::Updating,
         () => Phase::Degraded,
     }
+}
+
+/// Which processes wait for what.
+fn waits(plan: &Plan) -> impl Iterator<Item = (&ProcessName, &Need, Condition)> {
+    let all = plan.stages.iter().flat_map(|stage| &stage.awaits);
+    all.filter_map(|wait| match wait {
+        Await::Dependency {
+            process,
+            need,
+            condition,
+        } => Some((process, need, *condition)),
+        Await::ProcessEnds { .. } | Await::InitReady { .. } | Await::Backoff { .. } => None,
+    })
 }
 
 fn known_processes(life: Option<&Life>) -> impl Iterator<Item = (&ProcessName, &ProcessObserved)> {
@@ -266,6 +284,10 @@ fn process(
         restarts: 0,
         last_exit: None,
         next_start_ms: None,
+        waits_for: waits(basis.plan)
+            .filter(|(process, ..)| *process == name)
+            .map(|(_, need, condition)| explain::needed(need, condition))
+            .collect(),
     };
     let Some(seen) = seen else { return status };
     status.restarts = seen.starts.saturating_sub(1);
@@ -284,7 +306,7 @@ fn process(
             let timer = basis.respawns.get(name).map(|respawn| &respawn.timer);
             let next = timer.and_then(|timer| timer.due_wall_ms);
             status.next_start_ms = next.filter(|due| *due > basis.now_wall_ms);
-            status.state = if status.next_start_ms.is_some() {
+            status.state = if status.next_start_ms.is_some() || !status.waits_for.is_empty() {
                 "waiting"
             } else {
                 "exited"

@@ -178,7 +178,8 @@ fn device(form: &mut Form, device: &Device) {
 }
 
 impl Process {
-    /// Returns the digest of what cannot change while it runs; `restart` and `stop` can.
+    /// Returns the digest of what cannot change while it runs; `restart`, `stop` and
+    /// `dependsOn` can.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut form = Form::default();

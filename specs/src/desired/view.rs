@@ -151,6 +151,9 @@ fn view_process(process: &Process, show: Show) -> Map<String, Value> {
     let rlimits: Map<String, Value> = rlimits
         .map(|(name, both)| (name.clone(), json!(rlimit(name, *both))))
         .collect();
+    let depends_on = process.depends_on.iter().map(
+        |(other, condition)| json!({"process": other.as_str(), "condition": condition.as_str()}),
+    );
     let (restart, stop, logs) = (&process.restart, &process.stop, &process.logs);
     let out = json!({
         "command": process.command,
@@ -171,6 +174,7 @@ fn view_process(process: &Process, show: Show) -> Map<String, Value> {
             },
         },
         "stop": {"signal": stop.signal.to_string(), "grace": stop.grace.to_string()},
+        "dependsOn": depends_on.collect::<Vec<_>>(),
         "logs": {
             "maxBytes": logs.max_bytes.to_string(),
             "maxFiles": logs.max_files,

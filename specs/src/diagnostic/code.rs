@@ -222,6 +222,17 @@ codes! {
     Incomplete = "E0312", "a rule that does not say all of what it opens",
         "A rule of `egress.allow` for tcp or udp names its ports, one for icmp its type and code.\n\
          What is left out never means more: `1-65535` and `any` say so, `protocol: all` too.";
+    UnknownDependency = "E0320", "a dependency on something that is not there",
+        "`dependsOn` of a process names other processes of the same container, as they are\n\
+         written under `processes`. To wait for another container, use `spec.dependsOn`.";
+    DependencyCycle = "E0321", "things wait for each other in a circle",
+        "Each of the circle would wait for the next, so none could ever start. Remove\n\
+         `dependsOn` from one of them. Over containers, the specs that stand keep standing; the\n\
+         one that closes the circle is refused.";
+    NeverCompletes = "E0322", "a wait for an end that never comes",
+        "`condition: completed` waits until the other has ended with code 0, and a process whose\n\
+         `restart.policy` is `always` (the default) is started again each time it ends. Give it\n\
+         the policy `onFailure` or `never`, or wait for `started` or `healthy`.";
     PolicyBind = "E0401", "the policy does not allow this bind mount",
         "A rule of `policy` in config.yaml lists in `bindRoots` which host directories may be\n\
          bound, and which of them with writing. Without a rule none may. Ask the\n\

@@ -2,7 +2,7 @@
 //! those that other programs call differently.
 
 /// Fields of the format that this release does not have.
-const LATER: [&str; 13] = [
+const LATER: [&str; 12] = [
     "spec.dependsOn",
     "spec.update",
     "spec.rootfs.archive",
@@ -13,7 +13,6 @@ const LATER: [&str; 13] = [
     "spec.limits.hugepages",
     "spec.processes[].tty",
     "spec.processes[].stdin",
-    "spec.processes[].dependsOn",
     "spec.processes[].probes",
     "spec.processes[].hooks",
 ];

@@ -184,8 +184,18 @@ static PROCESS: &[Field] = &[
     object("rlimits", RLIMITS),
     object("restart", RESTART),
     object("stop", STOP),
+    objects("dependsOn", PROCESS_DEPENDENCY, 64)
+        .default("[]")
+        .live(),
     object("logs", LOGS),
 ];
+
+static PROCESS_DEPENDENCY: &[Field] = &[
+    one("process", NAME).needed().live(),
+    one("condition", CONDITION).default("started").live(),
+];
+
+const CONDITION: Type = Type::Words(&["started", "healthy", "completed"]);
 
 macro_rules! rlimits {
     ($($name:literal $kind:ident,)*) => {

@@ -41,9 +41,38 @@ pub struct Process {
     /// How the process is ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
+    /// What its starts wait for: other processes of the container. One that runs is not ended
+    /// because what it depends on went away; the container is stopped in the reverse order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<ProcessDependency>,
     /// What becomes of its output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Logs>,
+}
+
+/// One process that the starts of another wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProcessDependency {
+    /// Name of the other process.
+    #[schemars(schema_with = "label_schema")]
+    pub process: ProcessName,
+    /// What of it is waited for: `started` (it runs, or ended with code 0), `healthy` (it
+    /// runs) or `completed` (it ended with code 0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+}
+
+/// What of another is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Condition {
+    /// It runs, or has ended well.
+    Started,
+    /// It runs and is ready.
+    Healthy,
+    /// It has ended well.
+    Completed,
 }
 
 macro_rules! rlimits {

@@ -306,6 +306,7 @@ pub(crate) fn desired(name: &str, lower: &str) -> Desired {
             signal: Signal(15),
             grace: Millis(1000),
         },
+        depends_on: BTreeMap::new(),
         logs: Logs {
             max_bytes: Bytes(1 << 20),
             max_files: 2,

@@ -52,6 +52,7 @@ pub(crate) fn is_active(status: &Status) -> bool {
             .any(|one| one.kind == ConditionKind::Running && one.status == Truth::True),
         Phase::Pending
         | Phase::Starting
+        | Phase::Waiting
         | Phase::Degraded
         | Phase::Stopping
         | Phase::Stopped

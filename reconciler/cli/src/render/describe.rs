@@ -168,6 +168,11 @@ impl Page<'_> {
             ]);
         }
         self.grid("Processes", grid, processes.is_empty());
+        let waits = processes.iter().flat_map(|process| {
+            let wait = |what: &String| format!("{}: {what}", process.name);
+            process.waits_for.iter().map(wait)
+        });
+        self.lines("Waits for", &waits.collect::<Vec<_>>());
     }
 
     fn limits(&mut self, status: &Status, limits: &BTreeMap<String, String>) {

@@ -25,6 +25,7 @@ pub(crate) fn process(name: &str, state: &str, pid: Option<u32>) -> ProcessStatu
         restarts: 0,
         last_exit: None,
         next_start_ms: None,
+        waits_for: Vec::new(),
     }
 }
 
@@ -171,6 +172,7 @@ pub(crate) fn list() -> List {
         ProcessStatus {
             restarts: 7,
             next_start_ms: Some(NOW_MS + 4_000),
+            waits_for: Vec::new(),
             ..process("main", "waiting", None)
         },
         process("log", "running", Some(99)),

@@ -110,6 +110,7 @@ pub(crate) fn state(status: &Status, now_ms: u64) -> (Tone, String) {
         Phase::Completed => (Tone::Good, "Completed".to_owned()),
         Phase::Pending => (Tone::Busy, "Pending".to_owned()),
         Phase::Starting => (Tone::Busy, "Starting".to_owned()),
+        Phase::Waiting => (Tone::Busy, "Waiting".to_owned()),
         Phase::Updating => (Tone::Busy, "Updating".to_owned()),
         Phase::Stopping => (Tone::Busy, "Stopping".to_owned()),
         Phase::Stopped => (Tone::Dim, "Stopped".to_owned()),

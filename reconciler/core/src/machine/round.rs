@@ -359,7 +359,7 @@ impl Desk {
             stage
                 .awaits
                 .iter()
-                .any(|wait| !matches!(wait, Await::Backoff { .. }))
+                .any(|wait| !matches!(wait, Await::Backoff { .. } | Await::Dependency { .. }))
         });
         let next = if awaits {
             AWAIT_LOOK_MS

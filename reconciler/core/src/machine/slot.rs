@@ -235,6 +235,7 @@ impl Slot {
             edited: self.edited,
             hung: self.hung(now_ms),
             former: self.former.clone(),
+            unmet: Vec::new(),
             hold,
         }
     }

@@ -63,7 +63,7 @@ impl Slot {
             .is_some_and(|init| init.ready);
         let failed = |kind| matches!(kind, Obstacle::Failed | Obstacle::Unknown);
         ready
-            && plan.steps().next().is_none()
+            && (plan.steps().next().is_none() || plan.only_depends())
             && !plan.blocked.iter().any(|obstacle| failed(obstacle.kind))
     }
 

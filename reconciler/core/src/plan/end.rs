@@ -13,7 +13,9 @@ use driver_api::{
 };
 use specs::id::{Incarnation, ProcessName};
 
+use super::keep::InTurn;
 use super::subject::{NOBODY, Subject, against};
+use super::waits::end_turns;
 use super::{Await, Blocked, Class, Drift, Planned, Reason, Stage, StepKey, shim};
 use crate::order;
 
@@ -158,11 +160,16 @@ impl End<'_> {
             Fact::Absent => return Ok(Vec::new()),
             Fact::Unknown(gap) => return Err(gap.clone()),
         };
-        let mut stage = Stage::default();
+        let runs = processes
+            .iter()
+            .filter(|(_, process)| process.state != ProcessState::Ended);
+        let turns = end_turns(self.subject, &runs.map(|(name, _)| name).collect());
+        let mut stages = InTurn::new();
         for (name, process) in processes {
+            let turn = turns.get(name).copied().unwrap_or_default();
             match process.state {
                 ProcessState::Running { .. } => {
-                    stage.steps.push(stop_process(
+                    stages.entry(turn).or_default().steps.push(stop_process(
                         self.subject,
                         (self.incarnation, self.life),
                         (name, process.starts),
@@ -171,20 +178,20 @@ impl End<'_> {
                 }
                 ProcessState::Stopping { since_ms, .. } => {
                     let (incarnation, name) = (self.incarnation, name.clone());
-                    stage.awaits.push(Await::ProcessEnds {
-                        incarnation,
-                        name,
-                        since_ms,
-                    });
+                    stages
+                        .entry(turn)
+                        .or_default()
+                        .awaits
+                        .push(Await::ProcessEnds {
+                            incarnation,
+                            name,
+                            since_ms,
+                        });
                 }
                 ProcessState::Ended => {}
             }
         }
-        Ok(if stage.is_empty() {
-            Vec::new()
-        } else {
-            [stage].into()
-        })
+        Ok(stages.into_values().collect())
     }
 
     fn clean(&self) -> (Vec<Stage>, Option<Gap>) {

@@ -1,27 +1,26 @@
 //! What a living container needs to be as it shall:
 //!
 //! ```text
-//! supervisor, limits, ends ─▶ mounts, network ─▶ files ─▶ signals ─▶ starts
+//! supervisor, limits, ends ─▶ mounts, network ─▶ ends ─▶ files ─▶ signals ─▶ starts
 //! ```
+//!
+//! Ends and starts have turns: what others depend on is ended after them and started before.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use driver_api::{Action, Cgroup, Expect, Fact, Init, Life, Precondition, ProcessObserved};
-use driver_api::{ProcessState, files_mark};
-use specs::desired::{Desired, Run, Writable};
-use specs::id::{Generation, Incarnation, ProcessName};
+use driver_api::{Action, Cgroup, Fact, Init, Life};
+use specs::desired::{Desired, Writable};
+use specs::id::{Generation, Incarnation};
 
-use super::end::stop_process;
 use super::make::start_all;
 use super::subject::{Subject, against, odd};
 use super::{Await, Blocked, Class, Drift, Note, Obstacle, Plan, Planned, Reason, Stage, shim};
-use crate::diff::{self, Digests, FilesDiff};
+use crate::diff::{self, Digests};
 use crate::explain;
 use crate::order;
-use crate::policy::{Verdict, judge};
 
 /// Plans what a life with a live init needs.
 pub(crate) fn keep(
@@ -60,27 +59,31 @@ pub(crate) fn impossible(field: &str) -> Blocked {
     }
 }
 
-struct Keep<'a> {
-    subject: &'a Subject<'a>,
-    desired: &'a Arc<Desired>,
-    digests: &'a Digests,
-    incarnation: Incarnation,
-    life: &'a Life,
+pub(super) struct Keep<'a> {
+    pub(super) subject: &'a Subject<'a>,
+    pub(super) desired: &'a Arc<Desired>,
+    pub(super) digests: &'a Digests,
+    pub(super) incarnation: Incarnation,
+    pub(super) life: &'a Life,
     /// What a repair that costs nothing is called: drift, or an edit brought about.
-    class: Class,
+    pub(super) class: Class,
     /// What its network lets pass is known.
     ruled: bool,
-    plan: &'a mut Plan,
+    pub(super) plan: &'a mut Plan,
 }
+
+/// Stages by their turn.
+pub(super) type InTurn = BTreeMap<usize, Stage>;
 
 /// The stages in the order of the picture above.
 #[derive(Default)]
-struct Parts {
-    first: Stage,
+pub(super) struct Parts {
+    pub(super) first: Stage,
     places: Stage,
-    files: Stage,
-    signals: Stage,
-    starts: Stage,
+    pub(super) ends: InTurn,
+    pub(super) files: Stage,
+    pub(super) signals: Stage,
+    pub(super) starts: InTurn,
 }
 
 impl Keep<'_> {
@@ -115,22 +118,21 @@ impl Keep<'_> {
                 self.places(&mut parts);
                 self.files_and_processes(&mut parts);
                 // No process begins in a network of which nobody can say what it lets pass.
-                parts.starts.steps.retain(|_| self.ruled);
+                for stage in parts.starts.values_mut() {
+                    stage.steps.retain(|_| self.ruled);
+                }
             }
         }
-        [
-            parts.first,
-            parts.places,
-            parts.files,
-            parts.signals,
-            parts.starts,
-        ]
-        .into_iter()
-        .filter(|stage| !stage.is_empty())
-        .collect()
+        [parts.first, parts.places]
+            .into_iter()
+            .chain(parts.ends.into_values())
+            .chain([parts.files, parts.signals])
+            .chain(parts.starts.into_values())
+            .filter(|stage| !stage.is_empty())
+            .collect()
     }
 
-    fn step(&self, action: Action, reason: Reason) -> Planned {
+    pub(super) fn step(&self, action: Action, reason: Reason) -> Planned {
         self.subject
             .step(self.incarnation, against(self.life), action, reason)
     }
@@ -242,158 +244,6 @@ impl Keep<'_> {
                 Fact::Absent => self.plan.notes.push(Note("it has no loopback link".into())),
                 Fact::Unknown(gap) => self.plan.blocked.push(Blocked::unknown(gap)),
             }
-        }
-    }
-
-    fn files_and_processes(&mut self, parts: &mut Parts) {
-        let none = BTreeMap::new();
-        let files = match &self.life.files {
-            Fact::Known(seen) => diff::files(self.desired, seen),
-            Fact::Absent => diff::files(self.desired, &BTreeMap::new()),
-            Fact::Unknown(_) if self.desired.files.is_empty() => FilesDiff::default(),
-            Fact::Unknown(gap) => return self.plan.blocked.push(Blocked::unknown(gap)),
-        };
-        if !files.paths.is_empty() {
-            let reason = Reason::new(self.class, Drift::Files(files.paths));
-            let write = self.step(Action::WriteFiles(self.desired.clone()), reason);
-            parts.files.steps.push(write);
-        }
-        let processes = match &self.life.processes {
-            Fact::Known(processes) => processes,
-            Fact::Absent => &none,
-            Fact::Unknown(gap) => return self.plan.blocked.push(Blocked::unknown(gap)),
-        };
-        for (name, seen) in processes {
-            if !self.desired.processes.contains_key(name) {
-                self.extra(name, seen, parts);
-            }
-        }
-        for (name, wanted) in &self.desired.processes {
-            let seen = processes.get(name);
-            match (self.desired.run, seen) {
-                (Run::Stopped, None) => {}
-                (Run::Stopped, Some(seen)) => self.end(name, seen, Drift::Stopped, parts),
-                (Run::Running, seen) => {
-                    let verdict = judge(self.desired, name, wanted, self.digests, seen);
-                    self.process(name, seen, verdict, parts);
-                }
-            }
-        }
-        if files.restart {
-            // Nothing still running shall read the new text of a file it is restarted for.
-            let ends = |wait: &Await| matches!(wait, Await::ProcessEnds { .. });
-            let (ends, rest) = parts.starts.awaits.drain(..).partition(ends);
-            parts.first.awaits = ends;
-            parts.starts.awaits = rest;
-        }
-    }
-
-    fn process(
-        &mut self,
-        name: &ProcessName,
-        seen: Option<&ProcessObserved>,
-        verdict: Verdict,
-        parts: &mut Parts,
-    ) {
-        let start = |keep: &Self, drift: Drift| {
-            let starts = seen.map_or(Expect::Absent, |seen| Expect::Is(seen.starts));
-            let precondition = Precondition {
-                starts,
-                ..against(keep.life)
-            };
-            let (name, desired) = (name.clone(), keep.desired.clone());
-            let action = Action::StartProcess { name, desired };
-            let reason = Reason::new(Class::Process, drift);
-            keep.subject
-                .step(keep.incarnation, precondition, action, reason)
-        };
-        match (verdict, seen) {
-            (Verdict::Keep, Some(seen)) => self.signal(name, seen, parts),
-            (Verdict::Keep | Verdict::Rest, _) => {}
-            (Verdict::Replace(drift), Some(seen)) => {
-                self.end(name, seen, drift.clone(), parts);
-                parts.starts.steps.push(start(self, drift));
-            }
-            (Verdict::Ending { .. }, Some(seen)) => {
-                self.end(name, seen, Drift::ProcessChanged, parts);
-            }
-            (Verdict::Again(_), _) if self.subject.policy.hold.processes.contains(name) => {
-                let process = Some(name.clone());
-                parts.starts.awaits.push(Await::Backoff { process });
-            }
-            (Verdict::Again(status), _) => {
-                parts
-                    .starts
-                    .steps
-                    .push(start(self, Drift::ProcessEnded(status)));
-            }
-            (Verdict::Start(drift) | Verdict::Replace(drift), _) => {
-                parts.starts.steps.push(start(self, drift));
-            }
-            (Verdict::Ending { .. }, None) => {}
-        }
-    }
-
-    fn extra(&mut self, name: &ProcessName, seen: &ProcessObserved, parts: &mut Parts) {
-        if seen.state == ProcessState::Ended {
-            let reason = Reason::new(Class::Process, Drift::ProcessExtra);
-            parts
-                .files
-                .steps
-                .push(self.step(Action::ForgetProcess(name.clone()), reason));
-        } else {
-            self.end(name, seen, Drift::ProcessExtra, parts);
-        }
-    }
-
-    fn end(&mut self, name: &ProcessName, seen: &ProcessObserved, drift: Drift, parts: &mut Parts) {
-        match seen.state {
-            ProcessState::Running { .. } => {
-                let life = (self.incarnation, self.life);
-                let reason = Reason::new(Class::Process, drift);
-                let stop = stop_process(self.subject, life, (name, seen.starts), reason);
-                parts.first.steps.push(stop);
-            }
-            ProcessState::Stopping { since_ms, .. } => {
-                let (incarnation, name) = (self.incarnation, name.clone());
-                parts.starts.awaits.push(Await::ProcessEnds {
-                    incarnation,
-                    name,
-                    since_ms,
-                });
-            }
-            ProcessState::Ended => {}
-        }
-    }
-
-    /// Tells a process of new files. All but the last of several signals leave it the mark
-    /// it had, so that a crash between them sends all of them again rather than too few.
-    fn signal(&mut self, name: &ProcessName, seen: &ProcessObserved, parts: &mut Parts) {
-        if !self.digests.signal_due(&seen.files) {
-            return;
-        }
-        let last = self.digests.signals.len().saturating_sub(1);
-        for (at, signal) in self.digests.signals.iter().enumerate() {
-            let files = if at == last {
-                files_mark(self.desired)
-            } else {
-                seen.files
-            };
-            let starts = Expect::Is(seen.starts);
-            let precondition = Precondition {
-                starts,
-                ..against(self.life)
-            };
-            let action = Action::SignalProcess {
-                name: name.clone(),
-                signal: *signal,
-                files,
-            };
-            let reason = Reason::new(self.class, Drift::SignalFiles);
-            let step = self
-                .subject
-                .step(self.incarnation, precondition, action, reason);
-            parts.signals.steps.push(step);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! runtime directory ─▶ cgroup and upper layer ─▶ supervisor, init ─▶ network ─▶ processes
 //! ```
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -11,8 +12,10 @@ use driver_api::{Action, Expect, Fact, Life, Precondition};
 use specs::desired::{Desired, Run, Writable};
 use specs::id::Incarnation;
 
-use super::keep::impossible;
+use super::keep::{InTurn, impossible};
+use super::processes::start_in_turn;
 use super::subject::{NOBODY, Subject};
+use super::waits::Starts;
 use super::{Await, Blocked, Class, Drift, Plan, Planned, Reason, Stage, StepKey, shim};
 use crate::diff;
 
@@ -134,24 +137,25 @@ pub(crate) fn start_all(
         network.steps.extend(steps);
         stages.push(network);
     }
-    let mut starts = Stage::default();
+    let mut in_turn = InTurn::new();
     if desired.run == Run::Running {
+        // None of them runs yet.
+        let starts = Starts::new(subject, desired, BTreeMap::new());
         for name in desired.processes.keys() {
             let precondition = Precondition {
                 starts: Expect::Absent,
                 ..later.clone()
             };
-            let (name, desired) = (name.clone(), desired.clone());
-            let action = Action::StartProcess { name, desired };
+            let action = Action::StartProcess {
+                name: name.clone(),
+                desired: desired.clone(),
+            };
             let reason = Reason::new(class, Drift::ProcessMissing);
-            starts
-                .steps
-                .push(subject.step(incarnation, precondition, action, reason));
+            let start = subject.step(incarnation, precondition, action, reason);
+            start_in_turn(&mut in_turn, &starts, name, start);
         }
     }
-    if !starts.is_empty() {
-        stages.push(starts);
-    }
+    stages.extend(in_turn.into_values());
     stages
 }
 

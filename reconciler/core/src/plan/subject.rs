@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use driver_api::{
     Action, ContainerObserved, Expect, Fact, Gap, Init, Life, Precondition, ProcessId, Shim, Step,
 };
-use specs::desired::{Desired, Stop};
+use specs::desired::{Desired, Process, Stop};
 use specs::id::{Incarnation, Key, ProcessName};
 use specs::units::{Millis, Signal};
 
@@ -29,13 +29,18 @@ pub(crate) struct Subject<'a> {
     pub(crate) policy: &'a PlanPolicy,
 }
 
-impl Subject<'_> {
-    /// Returns how a process is ended: as wanted now, else as wanted before.
-    pub(crate) fn stop_of(&self, name: &ProcessName) -> Stop {
+impl<'a> Subject<'a> {
+    /// Returns a process as wanted now, else as wanted before.
+    pub(crate) fn process_of(&self, name: &ProcessName) -> Option<&'a Process> {
         [self.desired, self.policy.former.as_ref()]
             .into_iter()
             .flatten()
             .find_map(|desired| desired.processes.get(name))
+    }
+
+    /// Returns how a process is ended: as wanted now, else as wanted before.
+    pub(crate) fn stop_of(&self, name: &ProcessName) -> Stop {
+        self.process_of(name)
             .map_or(STOP_DEFAULT, |process| process.stop)
     }
 

@@ -165,6 +165,7 @@ fn fresh(
         edited: false,
         hung: std::collections::BTreeSet::new(),
         former: old.clone(),
+        unmet: Vec::new(),
         hold: Hold::default(),
     };
     plan_for(key, &intent, &of_key, complete, &policy)

@@ -140,6 +140,12 @@ fn process_words(
         let cause = Errno::from_raw_os_error(errno);
         return format!("process {name}: {program} could not be started: {cause}");
     }
+    if !process.waits_for.is_empty() {
+        return format!(
+            "process {name}: waits for {}",
+            process.waits_for.join(", and for ")
+        );
+    }
     let exit = process.last_exit.as_deref().unwrap_or("never ran");
     format!("process {name}: {}, {exit}", process.state)
 }

@@ -621,6 +621,12 @@ impl Daemon {
                 .iter()
                 .find(|one| one.kind == ConditionKind::Settled);
             let settled = settled.ok_or("there is no condition Settled")?;
+            if check::waits(&self.host.world(), &key, &desired) {
+                if settled.status == Truth::True {
+                    return Err(format!("{key} waits and is told to be settled"));
+                }
+                continue;
+            }
             if settled.status != Truth::True || settled.generation != desired.generation {
                 return Err(format!("{key} is not told to be settled: {settled:?}"));
             }

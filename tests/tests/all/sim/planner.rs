@@ -5,17 +5,19 @@
 //! that nobody else touches, each of its steps succeeds as it was planned.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use driver_api::{
-    Action, ContainerObserved, Deadline, Driver, Fact, Gap, Life, Scope, Step, StepError,
+    Action, ContainerObserved, Deadline, Driver, Fact, Gap, Life, ProcessState, Scope, Step,
+    StepError,
 };
 use driver_sim::{Chances, Hand, Ratio, Rng, SimHost, check};
 use proptest::prelude::*;
 use reconciler_core::io::{Intent, Mode};
 use reconciler_core::order::is_destructive;
-use reconciler_core::plan::{Hold, Plan, PlanPolicy, Planned, Stage, plan};
-use specs::desired::Desired;
-use specs::id::{Generation, Incarnation, Key};
+use reconciler_core::plan::{Await, Hold, Plan, PlanPolicy, Planned, Stage, plan};
+use specs::desired::{Desired, Run};
+use specs::id::{Generation, Incarnation, Key, ProcessName};
 
 use super::wanted;
 
@@ -37,6 +39,7 @@ fn policy(next: Incarnation) -> PlanPolicy {
         // Whoever is silent has been for long.
         hung: (1..2_000).map(Incarnation).collect(),
         former: None,
+        unmet: Vec::new(),
         hold: Hold::default(),
     }
 }
@@ -82,6 +85,11 @@ fn apply(host: &SimHost, plan: &Plan) {
 /// command cannot be run, or that it has ended before a signal came to it.
 fn carry_out(host: &SimHost, key: &Key, plan: &Plan) -> Result<(), String> {
     for (at, stage) in plan.stages.iter().enumerate() {
+        let before = at.checked_sub(1).and_then(|before| plan.stages.get(before));
+        if before.is_some_and(depends) {
+            // Whether that came about is seen, and planned from.
+            return Ok(());
+        }
         for Planned { step, .. } in &stage.steps {
             let id = (step.key.clone(), step.incarnation);
             host.world().records.insert(id);
@@ -108,6 +116,38 @@ fn carry_out(host: &SimHost, key: &Key, plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
+/// Something of a stage waits for another process.
+fn depends(stage: &Stage) -> bool {
+    let depends = |wait: &Await| matches!(wait, Await::Dependency { .. });
+    stage.awaits.iter().any(depends)
+}
+
+/// Returns whether nothing is left to do but to wait for what never comes. What comes in its
+/// time is let come.
+fn rests(host: &SimHost, plan: &Plan) -> bool {
+    if plan.is_settled() {
+        return true;
+    }
+    let first = plan.stages.first().filter(|stage| stage.steps.is_empty());
+    if !plan.blocked.is_empty() || !first.is_some_and(depends) {
+        return false;
+    }
+    let mut world = host.world();
+    let Some(at) = world.next_change() else {
+        return true;
+    };
+    let left = at.saturating_sub(world.clock_ms);
+    world.advance(left);
+    false
+}
+
+/// Each process that waits for another may take a round more.
+fn rounds_max(intent: &Intent) -> usize {
+    let processes = desired_of(intent).map(|desired| &desired.processes);
+    let waits = processes.into_iter().flatten();
+    ROUNDS_MAX + 2 * waits.filter(|(_, one)| !one.depends_on.is_empty()).count()
+}
+
 /// A plan in short, for the message of a failed law.
 fn shown(plan: &Plan) -> String {
     let stage = |stage: &Stage| {
@@ -131,10 +171,10 @@ fn shown(plan: &Plan) -> String {
 
 /// Plans and carries out until nothing is left; gives how many rounds that took.
 fn converge(host: &SimHost, key: &Key, intent: &Intent) -> Result<usize, String> {
-    for round in 0..=2 * ROUNDS_MAX {
+    for round in 0..=2 * rounds_max(intent) {
         let (observed, complete) = look(host, key);
         let plan = plan(key, intent, &observed, complete, &policy(next(host)));
-        if plan.is_settled() {
+        if rests(host, &plan) {
             return Ok(round);
         }
         carry_out(host, key, &plan)
@@ -272,6 +312,20 @@ fn rests_on_facts(step: &Step, observed: &ContainerObserved, complete: bool) -> 
     }
 }
 
+/// Everything that a process depends on.
+fn needs(desired: &Desired, name: &ProcessName) -> BTreeSet<ProcessName> {
+    let process = desired.processes.get(name);
+    let own = process
+        .into_iter()
+        .flat_map(|process| process.depends_on.keys());
+    own.flat_map(|other| {
+        let mut all = needs(desired, other);
+        all.insert(other.clone());
+        all
+    })
+    .collect()
+}
+
 fn intents(rng: &mut Rng, key: &Key) -> Intent {
     match rng.below(5) {
         0 => Intent::Deleted { last: None },
@@ -300,7 +354,7 @@ proptest! {
         let host = any_host(&mut rng, &key);
         let intent = intents(&mut rng, &key);
         let rounds = converge(&host, &key, &intent).map_err(TestCaseError::fail)?;
-        prop_assert!(rounds <= ROUNDS_MAX, "{rounds} rounds");
+        prop_assert!(rounds <= rounds_max(&intent), "{rounds} rounds");
         check::matches(&host.world(), &key, desired_of(&intent)).map_err(TestCaseError::fail)?;
         // And an edit back costs nothing: what is there is what decides.
         let before = check::inits(&host.world());
@@ -406,19 +460,76 @@ proptest! {
             let (key, intent, rounds) = &mut left[rng.index(2)];
             let (observed, complete) = look(&host, key);
             let plan = plan(key, intent, &observed, complete, &policy(next(&host)));
-            if plan.is_settled() {
+            if rests(&host, &plan) {
                 settled += 1;
                 continue;
             }
             settled = 0;
             *rounds += 1;
-            prop_assert!(*rounds <= ROUNDS_MAX, "{rounds} rounds of {key}");
+            prop_assert!(*rounds <= rounds_max(intent), "{rounds} rounds of {key}");
             carry_out(&host, key, &plan).map_err(TestCaseError::fail)?;
         }
         for (key, intent, rounds) in &left {
             let more = converge(&host, key, intent).map_err(TestCaseError::fail)?;
-            prop_assert!(rounds + more <= ROUNDS_MAX, "{rounds} and {more} rounds of {key}");
+            prop_assert!(rounds + more <= rounds_max(intent), "{rounds} and {more} rounds of {key}");
             check::matches(&host.world(), key, desired_of(intent)).map_err(TestCaseError::fail)?;
+        }
+    }
+
+    #[test]
+    fn a_process_is_asked_to_end_after_all_that_depend_on_it(seed in any::<u64>()) {
+        let (mut rng, key) = (Rng::new(seed), wanted::key("web"));
+        let host = any_host(&mut rng, &key);
+        let mut desired = calm(wanted::any(&mut rng, &key, 9));
+        desired.run = Run::Running;
+        converge(&host, &key, &wanted::intent(desired.clone())).map_err(TestCaseError::fail)?;
+        let before = Arc::new(desired.clone());
+        let intent = match rng.below(3) {
+            0 => Intent::Deleted { last: Some(before.clone()) },
+            1 => {
+                desired.run = Run::Stopped;
+                wanted::intent(desired)
+            }
+            _ => {
+                desired.container.hostname = "another".into();
+                wanted::intent(desired)
+            }
+        };
+        let mut running = usize::MAX;
+        for _ in 0..8 {
+            let (observed, complete) = look(&host, &key);
+            let plan = plan(&key, &intent, &observed, complete, &policy(next(&host)));
+            let first = plan.stages.first();
+            let asked = first.into_iter().flat_map(|stage| &stage.steps).filter_map(|planned| {
+                match &planned.step.action {
+                    Action::StopProcess { name, .. } => Some((planned.step.incarnation, name)),
+                    _ => None,
+                }
+            });
+            for (life, name) in asked {
+                let seen = observed.lives.get(&life).and_then(|life| life.processes.known());
+                let others = seen.into_iter().flatten();
+                let mut runs = others.filter(|(_, one)| one.state != ProcessState::Ended);
+                let above = runs.find(|(other, _)| needs(&before, other).contains(name));
+                prop_assert!(above.is_none(), "{name} before {above:?}");
+            }
+            // It goes on until none runs.
+            let runs = |life: &Life| life.processes.known().map_or(0, |all| {
+                all.values().filter(|one| one.state != ProcessState::Ended).count()
+            });
+            let now = observed.lives.values().map(runs).sum();
+            if now == 0 {
+                return Ok(());
+            }
+            prop_assert!(now < running, "{now} of {running} run still");
+            running = now;
+            apply(&host, &plan);
+            for _ in 0..50 {
+                if !host.world().is_busy() {
+                    break;
+                }
+                host.world().advance(100);
+            }
         }
     }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use driver_sim::Rng;
 use reconciler_core::io::{Intent, Wanted};
 use specs::desired::{
-    Container, Desired, Egress, File, IdRange, Isolated, Limits, LogMode, Logs, Mount, MountSource,
-    NameOrId, Network, OnChange, Port, Process, Propagation, Restart, RestartPolicy, Rootfs, Run,
-    Seccomp, Security, Stop, Transport, User, UserNamespace, Writable,
+    Condition, Container, Desired, Egress, File, IdRange, Isolated, Limits, LogMode, Logs, Mount,
+    MountSource, NameOrId, Network, OnChange, Port, Process, Propagation, Restart, RestartPolicy,
+    Rootfs, Run, Seccomp, Security, Stop, Transport, User, UserNamespace, Writable,
 };
 use specs::id::{Generation, Key, ProcessName, VolumeName};
 use specs::units::{Bytes, MilliCpu, Millis, Secret, Signal};
@@ -56,6 +56,7 @@ pub(crate) fn process(command: &str, policy: RestartPolicy) -> Process {
             signal: Signal(15),
             grace: Millis(700),
         },
+        depends_on: BTreeMap::new(),
         logs: Logs {
             max_bytes: Bytes(1 << 20),
             max_files: 2,
@@ -249,5 +250,26 @@ fn processes(rng: &mut Rng, processes: &mut BTreeMap<ProcessName, Process>) {
         let mut process = process(command, policy);
         process.work_dir = format!("/{}", rng.below(2));
         processes.insert(name(which), process);
+    }
+    depends_on(rng, processes);
+}
+
+/// Of two that are there, the one whose name sorts first may wait for the other: there is no
+/// circle.
+fn depends_on(rng: &mut Rng, processes: &mut BTreeMap<ProcessName, Process>) {
+    let names: Vec<ProcessName> = processes.keys().cloned().collect();
+    for (at, later) in names.iter().enumerate() {
+        for earlier in names.iter().take(at) {
+            let completes = processes
+                .get(later)
+                .is_some_and(|process| process.restart.policy != RestartPolicy::Always);
+            let conditions = [Condition::Started, Condition::Healthy, Condition::Completed];
+            let condition = conditions[rng.index(if completes { 3 } else { 2 })];
+            if rng.below(3) == 0
+                && let Some(process) = processes.get_mut(earlier)
+            {
+                process.depends_on.insert(later.clone(), condition);
+            }
+        }
     }
 }
