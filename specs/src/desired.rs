@@ -39,6 +39,8 @@ pub struct Desired {
     pub suspend: bool,
     /// Delete after this age, counted from the first acceptance of the key. *Live.*
     pub ttl: Option<Millis>,
+    /// Containers that the starts of its processes wait for. *Live.*
+    pub depends_on: BTreeMap<Key, Condition>,
     /// A person's `restart` counts up; a process started under a lower one is restarted once.
     pub restart_epoch: u64,
     /// What is made anew when it changes. *Recreate.*

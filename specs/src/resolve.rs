@@ -123,6 +123,11 @@ pub fn resolve(spec: &Spec, choices: &Choices<'_>) -> Result<Desired, Vec<Diagno
         run: choices.run_override.unwrap_or(spec_run),
         suspend: choices.suspend_override.or(body.suspend).unwrap_or(false),
         ttl: body.ttl,
+        depends_on: body
+            .depends_on
+            .iter()
+            .map(|one| (one.container.clone(), condition(one.condition)))
+            .collect(),
         restart_epoch: choices.restart_epoch,
         limits: limits(body.limits.as_ref(), choices.defaults),
         ports: network::ports(spec),

@@ -17,8 +17,8 @@ pub use network::{
     Allow, Dns, Egress, EgressDefault, Network, NetworkMode, Port, PortProtocol, Protocol,
 };
 pub use process::{
-    Backoff, Condition, LogMode, Logs, Process, ProcessDependency, Restart, RestartPolicy, Rlimits,
-    SetRlimit, Stop,
+    Backoff, Condition, ContainerDependency, LogMode, Logs, Process, ProcessDependency, Restart,
+    RestartPolicy, Rlimits, SetRlimit, Stop,
 };
 pub use security::{Capabilities, Device, Security, UserNamespace, UserSecurity};
 
@@ -88,6 +88,10 @@ pub struct Body {
     /// Without it the container stays until its document goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Millis>,
+    /// What the starts of all its processes wait for: other containers. What runs is not ended
+    /// because a container that it depends on went away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<ContainerDependency>,
     /// The root file system.
     pub rootfs: Rootfs,
     /// Host name inside the container.

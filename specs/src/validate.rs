@@ -1,11 +1,13 @@
 //! Laws between fields of one container, between the documents of one file, and between
 //! containers. Laws of a single field stand with its type.
 
+mod circles;
 mod container;
 mod depends;
 mod network;
 mod set;
 
+pub use circles::{circle_of, circle_words, needs_of};
 pub use set::{
     Claim, Duplicate, PortClaim, address_of, duplicates, ports_of, refusal, validate_set,
 };
@@ -19,14 +21,15 @@ use crate::parse::tree::{Node, Place};
 pub(crate) fn laws(documents: &[&Node<'_>], faults: &mut Faults<'_>) {
     let mut names = Vec::new();
     for document in documents {
+        let name = document
+            .get("metadata")
+            .and_then(|metadata| metadata.get("name"));
         if let Some(spec) = document.get("spec") {
             container::laws(spec, faults);
             network::laws(spec, faults);
             depends::laws(spec, faults);
+            depends::container(name.and_then(Node::text), spec, faults);
         }
-        let name = document
-            .get("metadata")
-            .and_then(|metadata| metadata.get("name"));
         if let Some((name, text)) = name.and_then(|name| Some((name, name.text()?))) {
             names.push((text, name.place));
         }

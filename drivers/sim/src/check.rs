@@ -12,7 +12,7 @@ use specs::id::{Digest, Incarnation, Key, ProcessName};
 
 use crate::world::{SimLife, SimProcess, World, enforced, mounted};
 
-pub use depends::waits;
+pub use depends::{container_is, container_was_seen, waits};
 
 /// Holds a step against the laws before it is done.
 pub(crate) fn before(world: &mut World, step: &Step) {
@@ -233,9 +233,16 @@ pub fn collateral(world: &World, step: &Step, wanted: Option<&Desired>) -> Optio
 
 /// Returns how the world differs from what is wanted of one key, in every field.
 ///
+/// `held` says that another container which it waits for is not as it is needed.
+///
 /// # Errors
 /// Names the first difference.
-pub fn matches(world: &World, key: &Key, wanted: Option<&Desired>) -> Result<(), String> {
+pub fn matches(
+    world: &World,
+    key: &Key,
+    wanted: Option<&Desired>,
+    held: bool,
+) -> Result<(), String> {
     let mut lives = world.lives.iter().filter(|((of, _), _)| of == key);
     let first = lives.next();
     if let Some(((_, incarnation), _)) = lives.next() {
@@ -247,9 +254,8 @@ pub fn matches(world: &World, key: &Key, wanted: Option<&Desired>) -> Result<(),
         // It is kept if it was made before it was stopped, and not made to be stopped.
         (Some(wanted), None) if wanted.run == Run::Stopped => Ok(()),
         (Some(_), None) => Err(format!("{key} is not there")),
-        (Some(wanted), Some(((_, incarnation), life))) => {
-            life_matches(world, life, wanted).map_err(|why| format!("{key}.{incarnation}: {why}"))
-        }
+        (Some(wanted), Some(((_, incarnation), life))) => life_matches(world, life, wanted, held)
+            .map_err(|why| format!("{key}.{incarnation}: {why}")),
     }
 }
 
@@ -261,7 +267,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: T, shall: T) -> Result<(
     }
 }
 
-fn life_matches(world: &World, life: &SimLife, wanted: &Desired) -> Result<(), String> {
+fn life_matches(world: &World, life: &SimLife, wanted: &Desired, held: bool) -> Result<(), String> {
     let bundle = life.bundle.as_ref().ok_or("it has no runtime directory")?;
     same("the digest", bundle.container, wanted.container.digest())?;
     same("the boot", life.boot, world.boots)?;
@@ -298,13 +304,14 @@ fn life_matches(world: &World, life: &SimLife, wanted: &Desired) -> Result<(), S
     for file in &wanted.files {
         same(&file.path, life.files.get(&file.path), Some(&file.digest()))?;
     }
-    processes_match(&life.processes, wanted, &files_mark(wanted))
+    processes_match(&life.processes, wanted, &files_mark(wanted), held)
 }
 
 fn processes_match(
     processes: &BTreeMap<ProcessName, SimProcess>,
     wanted: &Desired,
     mark: &Digest,
+    held: bool,
 ) -> Result<(), String> {
     if let Some(extra) = processes
         .keys()
@@ -321,7 +328,7 @@ fn processes_match(
             same(&format!("{name} runs"), running, false)?;
             continue;
         }
-        if !running && depends::waits_in(processes, wanted, name) {
+        if !running && (held || depends::waits_in(processes, wanted, name)) {
             continue;
         }
         let process = process.ok_or_else(|| format!("{name} was never started"))?;

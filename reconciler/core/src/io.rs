@@ -118,6 +118,8 @@ pub enum Cause {
     Resync,
     /// A person asked.
     Person,
+    /// A container that it waits for has changed.
+    Dependency,
 }
 
 /// What comes out.

@@ -33,21 +33,23 @@ use specs::id::{Incarnation, Key};
 use specs::status::Status;
 
 use crate::io::{Cause, Effect, Input, Intent, Mode, Now, Ticket};
-use crate::plan::{Plan, plan};
 use crate::queue::Queue;
 
 mod config;
 mod host;
 mod kills;
+mod preview;
 mod report;
 mod round;
 mod shun;
 mod slot;
+mod stands;
 mod tell;
 mod tries;
 
 pub use config::{BootReport, MachineConfig};
 use slot::Slot;
+use stands::Stands;
 
 /// The daemon as a value.
 #[derive(Debug)]
@@ -65,6 +67,7 @@ struct Desk {
     /// Wall clock minus `CLOCK_BOOTTIME`, for display.
     boot_at_wall_ms: u64,
     queue: Queue,
+    stands: Stands,
     effects: VecDeque<Effect>,
     /// Unanswered, with the key that asked; none for the host.
     tickets: BTreeMap<Ticket, Option<Key>>,
@@ -119,6 +122,7 @@ impl Machine {
             now: Now::default(),
             boot_at_wall_ms: 0,
             queue: Queue::default(),
+            stands: Stands::default(),
             effects: VecDeque::new(),
             tickets: BTreeMap::new(),
             last_ticket: Ticket(0),
@@ -186,7 +190,9 @@ impl Machine {
             }
             Input::Tick => {}
         }
+        self.wake_dependents();
         self.pump();
+        self.wake_dependents();
         self.desk.at = None;
     }
 
@@ -228,39 +234,6 @@ impl Machine {
             .map(|view| &view.observed)
     }
 
-    /// Returns what would be done to one key, from what the host last said; nothing if the
-    /// host was not asked yet.
-    #[must_use]
-    pub fn plan_for(&self, key: &Key) -> Option<Plan> {
-        self.preview(key, &self.slots.get(key)?.intent)
-    }
-
-    /// Returns what would be done to one key if `intent` were its intent; delays are left
-    /// out, since an edit ends them.
-    #[must_use]
-    pub fn preview(&self, key: &Key, intent: &Intent) -> Option<Plan> {
-        let now = self.desk.now.boot_ms;
-        let Some(slot) = self.slots.get(key) else {
-            let slot = Slot::new(Intent::Gone);
-            let policy = slot.policy(self.desk.mode, self.desk.next_incarnation, now);
-            let complete = matches!(self.desk.host, HostLook::Due(_));
-            return Some(plan(
-                key,
-                intent,
-                &ContainerObserved::default(),
-                complete,
-                &policy,
-            ));
-        };
-        let view = slot.view.as_ref()?;
-        let mut policy = slot.policy(self.desk.mode, self.desk.next_incarnation, now);
-        if slot.intent != *intent {
-            policy.hold = crate::plan::Hold::default();
-            policy.former = slot.desired().cloned();
-        }
-        Some(plan(key, intent, &view.observed, view.complete, &policy))
-    }
-
     /// Returns what the start found, once every key was looked at and had its first round.
     #[must_use]
     pub fn boot_report(&self) -> Option<BootReport> {
@@ -278,6 +251,7 @@ impl Machine {
             return;
         }
         let before = slot.desired().cloned();
+        self.desk.stands.intend(&key, before.as_deref(), &intent);
         let edited =
             before.as_ref() != intent_desired(&intent) || !same_kind(&slot.intent, &intent);
         slot.intent = intent;

@@ -19,6 +19,9 @@ use crate::plan::{Await, Class, Need, Obstacle, Plan, is_well};
 use crate::policy::{Verdict, judge};
 
 mod conditions;
+mod stand;
+
+pub(crate) use stand::Stand;
 
 /// Everything that a status is derived from.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +44,7 @@ pub(crate) struct Basis<'a> {
 }
 
 /// Returns what to tell.
-pub(crate) fn derive(basis: &Basis<'_>) -> Status {
+pub(crate) fn derive(basis: &Basis<'_>) -> (Status, Stand) {
     let life = basis
         .plan
         .life
@@ -80,7 +83,7 @@ pub(crate) fn derive(basis: &Basis<'_>) -> Status {
         drift: drift(basis.plan),
     };
     status.conditions = conditions::derive(basis, life, &tally, status.phase);
-    status
+    (status, Stand::of(basis, life, &tally))
 }
 
 /// What connects a life: the address it has, and the ports that lead to it.
@@ -103,6 +106,8 @@ fn network(life: &Life) -> Option<NetworkStatus> {
 struct Tally {
     wanted: usize,
     running: usize,
+    /// Of them those that go on as they are.
+    as_wanted: usize,
     /// Ended well, for good.
     done: usize,
     /// Ended badly, and left so by their policy.
@@ -141,7 +146,11 @@ impl Tally {
                 tally.oom_killed += usize::from(is_oom_killed);
             }
             match verdict {
-                Verdict::Keep | Verdict::Replace(_) => tally.running += 1,
+                Verdict::Keep => {
+                    tally.running += 1;
+                    tally.as_wanted += 1;
+                }
+                Verdict::Replace(_) => tally.running += 1,
                 Verdict::Rest if is_well(seen) => tally.done += 1,
                 Verdict::Rest => tally.failed += 1,
                 Verdict::Again(_) if depending.contains(name) => {}

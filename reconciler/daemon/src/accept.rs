@@ -18,6 +18,7 @@ use store::model::{Accepted, Override, Source};
 use given::Given;
 use loss::{loser, names, refuse_thing};
 
+use crate::circles;
 use crate::claims;
 use crate::contest::{self, Claim, Holder};
 use crate::ledger::{self, Basis, Ledger};
@@ -146,6 +147,13 @@ pub(crate) fn decide(desk: &Desk<'_>, said: &Said) -> Round {
         for (path, taken) in claims::losers(desk.ledger, &readings, &round.refused) {
             if let Some(reading) = readings.get(path.as_str()) {
                 refuse_thing(reading, &taken, &mut round);
+            }
+        }
+        for (path, closes) in circles::losers(desk.ledger, &readings, &round.refused) {
+            if let Some(reading) = readings.get(path.as_str()) {
+                let place = format!("{path}:{}", closes.line);
+                let refusal = Refusal::plain(&place, &closes.why, names(reading));
+                round.refused.insert(path, refusal);
             }
         }
         let refused = round.refused.len();

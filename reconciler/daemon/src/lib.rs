@@ -9,6 +9,7 @@ mod accept;
 mod addresses;
 mod board;
 mod boot;
+mod circles;
 mod claims;
 mod clock;
 mod commit;

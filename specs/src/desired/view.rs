@@ -46,6 +46,9 @@ impl Desired {
             out.insert("name".to_owned(), json!(name.as_str()));
             Value::Object(out)
         });
+        let depends_on = self.depends_on.iter().map(|(other, condition)| {
+            json!({"container": other.as_str(), "condition": condition.as_str()})
+        });
         let container = &self.container;
         json!({
             "apiVersion": "reconciler/v1",
@@ -59,6 +62,7 @@ impl Desired {
                 "state": match self.run { Run::Running => "running", Run::Stopped => "stopped" },
                 "suspend": self.suspend,
                 "ttl": self.ttl.map(|ttl| ttl.to_string()),
+                "dependsOn": depends_on.collect::<Vec<_>>(),
                 "rootfs": {
                     "directory": container.rootfs.directory,
                     "writable": match container.rootfs.writable {

@@ -2,8 +2,7 @@
 //! those that other programs call differently.
 
 /// Fields of the format that this release does not have.
-const LATER: [&str; 12] = [
-    "spec.dependsOn",
+const LATER: [&str; 11] = [
     "spec.update",
     "spec.rootfs.archive",
     "spec.rootfs.image",

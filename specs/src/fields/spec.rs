@@ -43,6 +43,9 @@ static BODY: &[Field] = &[
         .live(),
     one("suspend", Type::Boolean).default("false").live(),
     one("ttl", SOME_TIME).default("none").live(),
+    objects("dependsOn", CONTAINER_DEPENDENCY, 64)
+        .default("[]")
+        .live(),
     object("rootfs", ROOTFS).needed(),
     one("hostname", HOSTNAME)
         .default("metadata.name")
@@ -188,6 +191,11 @@ static PROCESS: &[Field] = &[
         .default("[]")
         .live(),
     object("logs", LOGS),
+];
+
+static CONTAINER_DEPENDENCY: &[Field] = &[
+    one("container", NAME).needed().live(),
+    one("condition", CONDITION).default("started").live(),
 ];
 
 static PROCESS_DEPENDENCY: &[Field] = &[

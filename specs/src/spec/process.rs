@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Hidden, label_schema, path_schema};
 use crate::desired::User;
-use crate::id::ProcessName;
+use crate::id::{Key, ProcessName};
 use crate::units::{Bytes, Count, Micros, Millis, Seconds, Signal, SoftHard};
 
 /// One process.
@@ -59,6 +59,19 @@ pub struct ProcessDependency {
     pub process: ProcessName,
     /// What of it is waited for: `started` (it runs, or ended with code 0), `healthy` (it
     /// runs) or `completed` (it ended with code 0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+}
+
+/// One container that the starts of another wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContainerDependency {
+    /// Name of the other container. No spec has to want it yet.
+    #[schemars(schema_with = "label_schema")]
+    pub container: Key,
+    /// What of it is waited for: `started` (all its processes run, or ended with code 0),
+    /// `healthy` (the same, and ready) or `completed` (all ended with code 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
 }

@@ -36,6 +36,15 @@ pub(super) fn laws(spec: &Node<'_>, faults: &mut Faults<'_>) {
     circles(&waits, faults);
 }
 
+/// Laws of the containers that one waits for; whether they are there is not known here.
+pub(super) fn container(name: Option<&str>, spec: &Node<'_>, faults: &mut Faults<'_>) {
+    let waits = waits_of(spec, "container");
+    repeated(&waits, faults);
+    for wait in waits.iter().filter(|wait| Some(wait.on) == name) {
+        faults.push(wait.place, itself(wait.on));
+    }
+}
+
 /// One entry of `dependsOn`.
 #[derive(Clone, Copy)]
 struct Wait<'n> {

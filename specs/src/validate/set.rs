@@ -166,6 +166,7 @@ pub fn validate_set(set: &[(String, Located)]) -> Vec<Diagnostic> {
             ));
         }
     }
+    out.extend(super::circles::circles(set));
     out
 }
 

@@ -104,6 +104,8 @@ const EDITS: &[(&str, &str, Class)] = &[
     ("resetAfter: 5m", "resetAfter: 6m", Class::Live),
     ("signal: INT", "signal: TERM", Class::Live),
     ("grace: 20s", "grace: 30s", Class::Live),
+    ("condition: started", "condition: completed", Class::Live),
+    ("container: db", "container: cache", Class::Live),
     ("condition: healthy", "condition: started", Class::Live),
     ("{process: first", "{process: quiet", Class::Live),
     ("maxBytes: 1Mi", "maxBytes: 2Mi", Class::Process),

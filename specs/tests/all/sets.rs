@@ -121,3 +121,36 @@ fn a_port_of_the_host_and_an_address_have_one_owner() {
         assert_eq!(told, wanted, "{first} beside {second}");
     }
 }
+
+#[test]
+fn a_circle_of_containers_is_told_at_the_last_of_them() {
+    let spec = |name: &str, on: &str| {
+        let text = format!(
+            "apiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: {name}}}\nspec:\n  \
+             rootfs: {{directory: /srv/rootfs/a}}\n  dependsOn:\n    - {{container: nobody}}\n    \
+             - {{container: {on}, condition: healthy}}\n"
+        );
+        (format!("{name}.yaml"), taken(&text).remove(0))
+    };
+    let set = [
+        spec("web", "db"),
+        spec("db", "cache"),
+        spec("other", "web"),
+        spec("cache", "web"),
+    ];
+    let told = validate_set(&set);
+    let [told] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(told.code, Code::DependencyCycle);
+    assert_eq!((told.file.as_str(), told.line), ("cache.yaml", 8));
+    assert_eq!(
+        told.message,
+        "containers wait for each other: cache -> web -> db -> cache"
+    );
+    let note = told.note.as_deref().unwrap();
+    assert!(
+        note.contains("`db` waits for `cache` at db.yaml:8"),
+        "{note}"
+    );
+}

@@ -54,7 +54,7 @@ fn world() -> World {
     std::fs::set_permissions(&data, mode).expect("open the directory");
     let root = data.display();
     world.config(&format!(
-        "policy: [{{bindRoots: [{{path: {root}, writable: true}}]}}]\n"
+        "policy: [{{name: team, bindRoots: [{{path: {root}, writable: true}}]}}]\n"
     ));
     world.start();
     world
@@ -196,6 +196,81 @@ fn an_edit_of_what_depends_on_what_restarts_nothing_and_an_update_keeps_the_orde
     assert!(at("migrate") < at("db begins"), "{all:?}");
     assert!(at("db begins") < at("web begins"), "{all:?}");
     world.finish();
+}
+
+/// A container with one process; `more` goes below `spec`.
+fn one(name: &str, command: &str, more: &str) -> String {
+    format!(
+        "apiVersion: reconciler/v1\nkind: Container\nmetadata: {{name: {name}}}\nspec:\n  \
+         rootfs: {{directory: /srv/rootfs/busybox}}\n  env: {{PATH: /bin}}\n{more}  \
+         processes:\n    - name: p\n      command: [/bin/sh, -c, \"{command}\"]\n      \
+         restart: {{policy: onFailure, backoff: {{initial: 50ms, max: 200ms}}}}\n"
+    )
+}
+
+#[test]
+fn a_container_starts_when_those_that_it_waits_for_are_there() {
+    let mut world = World::new();
+    world.start();
+    let forever = "while :; do sleep 0.2; done";
+    let waits = "  dependsOn: [{container: db, condition: healthy}, {container: job, condition: \
+                 completed}]\n";
+    world.write("web.yaml", &one("web", forever, waits));
+    wait_waiting(&world, "container db to be healthy: no spec wants it");
+    let why = String::from_utf8_lossy(&world.cli(&["why", "web"]).stdout).into_owned();
+    assert!(
+        why.contains("container db to be healthy: no spec wants it"),
+        "{why}"
+    );
+    // Whoever closes the circle is refused, and what stands goes on.
+    world.write(
+        "db.yaml",
+        &one("db", forever, "  dependsOn: [{container: web}]\n"),
+    );
+    eventually("the refusal", SOON, || {
+        let list = String::from_utf8_lossy(&world.cli(&["status"]).stdout).into_owned();
+        if list.contains("db -> web -> db") {
+            Ok(())
+        } else {
+            Err(list)
+        }
+    });
+    world.write("db.yaml", &one("db", forever, ""));
+    world.wait_phase("db", "Running");
+    wait_waiting(&world, "container job to be completed: no spec wants it");
+    world.kill9();
+    world.start();
+    wait_waiting(&world, "container job to be completed: no spec wants it");
+    world.write("job.yaml", &one("job", "sleep 0.3", ""));
+    let status = world.wait_phase("web", "Running");
+    assert_eq!(world.status("job")["phase"], "Completed");
+    assert_eq!(process(&status, "p")["restarts"], 0);
+
+    // What runs is not ended because something that it needs went away, nor by a new daemon.
+    let pid = world.pid("web", "p").expect("a pid");
+    world.remove("db.yaml");
+    world.wait_gone("db");
+    world.kill9();
+    world.start();
+    world.wait_phase("web", "Running");
+    assert_eq!(world.pid("web", "p"), Some(pid));
+    tests::host::signal(pid, nix::sys::signal::Signal::SIGKILL);
+    wait_waiting(&world, "container db to be healthy: no spec wants it");
+    world.write("db.yaml", &one("db", forever, ""));
+    world.wait_phase("web", "Running");
+    world.finish();
+}
+
+fn wait_waiting(world: &World, for_what: &str) {
+    eventually(&format!("web to wait for {for_what}"), SOON, || {
+        let status = world.status("web");
+        let all = status["processes"].to_string();
+        if status["phase"] == "Waiting" && all.contains(for_what) {
+            Ok(())
+        } else {
+            Err(format!("{status:#}"))
+        }
+    });
 }
 
 fn process_waits(status: &Value, name: &str) -> bool {

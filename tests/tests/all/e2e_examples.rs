@@ -10,6 +10,7 @@ use tests::world::{SOON, World};
 
 /// Story, the phase its container comes to, and what one of its processes says.
 const STORIES: &[(&str, &str, &str)] = &[
+    ("dependent", "Running", "web with schema"),
     ("files", "Running", "hello, level is info"),
     ("hardened", "Running", "cpuinfo: hidden"),
     ("job", "Completed", "done"),

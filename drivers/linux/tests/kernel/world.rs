@@ -322,6 +322,7 @@ pub(crate) fn desired(name: &str, lower: &str) -> Desired {
         run: Run::Running,
         suspend: false,
         ttl: None,
+        depends_on: BTreeMap::new(),
         restart_epoch: 0,
         container: Container {
             rootfs: Rootfs {

@@ -99,9 +99,10 @@ pub(super) fn waits_in(
     unmet(desired, name, stands).is_some()
 }
 
-/// Returns whether a process of a container that should run has to wait for another.
+/// Returns whether a process of a container that should run has to wait for another, or for
+/// another container: `held` says that one of those is not as it is needed.
 #[must_use]
-pub fn waits(world: &World, key: &Key, desired: &Desired) -> bool {
+pub fn waits(world: &World, key: &Key, desired: &Desired, held: bool) -> bool {
     let lives = world.lives.iter().filter(|((of, _), _)| of == key);
     desired.run == Run::Running
         && lives.map(|(_, life)| life).any(|life| {
@@ -109,7 +110,8 @@ pub fn waits(world: &World, key: &Key, desired: &Desired) -> bool {
                 let process = life.processes.get(name);
                 let running = process.is_some_and(|process| process.running.is_some());
                 let over = process.is_some_and(|process| over(desired, name, process));
-                !running && waits_in(&life.processes, desired, name) && !over
+                let waits = held || waits_in(&life.processes, desired, name);
+                !running && waits && !over
             })
         })
 }
@@ -125,4 +127,66 @@ fn over(desired: &Desired, name: &ProcessName, process: &SimProcess) -> bool {
     let exit = process.last_exit.filter(|run| !run.asked);
     let fits = fits(desired, name, (process.digest, process.restart_epoch));
     fits && exit.is_some_and(|run| content(run.status))
+}
+
+/// Returns whether a container is on the host what another needs of it.
+#[must_use]
+pub fn container_is(world: &World, key: &Key, desired: &Desired, condition: Condition) -> bool {
+    let lives = world.lives.iter().filter(|((of, _), _)| of == key);
+    let mut fitting = lives.map(|(_, life)| life).filter(|life| {
+        let bundle = life.bundle.as_ref();
+        let fits = bundle.is_some_and(|bundle| bundle.container == desired.container.digest());
+        fits && life.boot == world.boots && life.init.as_ref().is_some_and(|init| init.ready)
+    });
+    fitting.any(|life| {
+        let stands = |name: &ProcessName| {
+            let process = life.processes.get(name);
+            process.map(|process| real(desired, name, process))
+        };
+        whole(desired, condition, stands)
+    })
+}
+
+/// Returns whether the daemon was told that a container is what another needs of it.
+#[must_use]
+pub fn container_was_seen(
+    world: &World,
+    key: &Key,
+    desired: &Desired,
+    condition: Condition,
+) -> bool {
+    let told = world
+        .told
+        .alone
+        .get(key)
+        .into_iter()
+        .chain(&world.told.hosts);
+    let said = told.filter_map(|observed| observed.containers.get(key));
+    let mut lives = said.flat_map(|container| container.lives.values());
+    lives.any(|life| {
+        let bundle = life.bundle.known();
+        let fits = bundle.is_some_and(|bundle| bundle.container == desired.container.digest());
+        let ready = life.init.known().is_some_and(|init| init.ready);
+        let stands = |name: &ProcessName| {
+            let process = life.processes.known().and_then(|all| all.get(name));
+            process.map(|process| observed(desired, name, process))
+        };
+        fits && ready && whole(desired, condition, stands)
+    })
+}
+
+fn whole(
+    desired: &Desired,
+    condition: Condition,
+    stands: impl Fn(&ProcessName) -> Option<Stands>,
+) -> bool {
+    let is = |name: &ProcessName| {
+        let stands = stands(name);
+        stands.is_some_and(|one| match condition {
+            Condition::Started | Condition::Healthy => one.runs || one.completed,
+            Condition::Completed => one.completed,
+        })
+    };
+    let some = condition != Condition::Completed || !desired.processes.is_empty();
+    desired.run == Run::Running && some && desired.processes.keys().all(is)
 }

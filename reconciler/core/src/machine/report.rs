@@ -65,7 +65,10 @@ impl Desk {
             boot_at_wall_ms: self.boot_at_wall_ms,
             before: slot.status.as_ref(),
         };
-        let status = status::derive(&basis);
+        let (status, stand) = status::derive(&basis);
+        if slot.wanted().is_some() {
+            self.stands.set(key, stand);
+        }
         self.tell_phase(key, slot, &status, plan);
         self.publish(slot, status);
     }

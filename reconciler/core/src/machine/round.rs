@@ -144,6 +144,8 @@ impl Desk {
             self.decide(key, slot);
             return;
         };
+        // What was seen is not acted on before the record is durable.
+        self.stands.doubt_known(key);
         let ticket = self.ticket(Some(key));
         slot.last_ticket = ticket;
         slot.activity = Activity::Recording {
@@ -229,8 +231,10 @@ impl Desk {
         let Some(view) = slot.view.clone() else {
             return;
         };
-        let policy = slot.policy(self.mode, self.next_incarnation, now);
+        let mut policy = slot.policy(self.mode, self.next_incarnation, now);
+        policy.unmet = self.stands.unmet_of(slot);
         let plan = plan(key, &slot.intent, &view.observed, view.complete, &policy);
+        slot.keep_waits(&plan);
         self.tally_boot(key, slot, &plan);
         if slot.begun.is_some() && slot.begun != plan.life {
             // Another life serves after all: the record of this one goes at the next look.
@@ -273,6 +277,8 @@ impl Desk {
         mut rest: VecDeque<Planned>,
         shut: BTreeSet<Incarnation>,
     ) {
+        // What a start waits for may have gone since it was planned.
+        rest.retain(|planned| !self.stands.forbid(&planned.step.action));
         rest.retain(|planned| !shut.contains(&planned.step.incarnation));
         if slot.outdated {
             // Planned for what was wanted before.

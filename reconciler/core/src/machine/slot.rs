@@ -57,6 +57,8 @@ pub(super) struct Slot {
     pub(super) kills: BTreeMap<Incarnation, KillsTold>,
     /// To be published with the next status.
     pub(super) events: Vec<NewEvent>,
+    /// A start of it waits for another container.
+    pub(super) waits: bool,
     /// It counts for the boot report until the first plan of what somebody wants is made.
     pub(super) boot: bool,
 }
@@ -173,6 +175,7 @@ impl Slot {
             memory: Memory::default(),
             kills: BTreeMap::new(),
             events: Vec::new(),
+            waits: false,
             boot: false,
         }
     }

@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use driver_api::{Deadline, Scope};
 use reconciler_core::io::{Intent, Wanted};
-use reconciler_core::plan::{Hold, Plan, PlanPolicy, plan as plan_for};
-use specs::desired::Desired;
+use reconciler_core::plan::{Hold, Plan, PlanPolicy, Unmet, plan as plan_for};
+use specs::desired::{Condition, Desired};
 use specs::id::{Generation, Incarnation, Key};
 use specs::status::{ConditionKind, Status, Truth};
 
@@ -52,15 +52,21 @@ pub(super) async fn plan(
         refused: refused(preview.refused),
     };
     let names: Vec<Key> = preview.containers.keys().cloned().collect();
-    let next = app
-        .ask(move |machine| next_incarnations(machine, &names))
+    let wanted = preview.containers.values().map(|(_, new)| Arc::clone(new));
+    let wanted: Vec<Arc<Desired>> = wanted.collect();
+    let (next, mut unmet) = app
+        .ask(move |machine| (next_incarnations(machine, &names), unmet(machine, &wanted)))
         .await?;
     for (key, standing) in preview.containers {
         let (looker, looked) = (Arc::clone(&app), key.clone());
         let status = app.board.one(&key);
         let incarnation = next.get(&key).copied().unwrap_or_default();
         let of = standing.clone();
-        let plan = blocking(move || fresh(&looker, &looked, &of, status.as_ref(), incarnation));
+        let unmet = unmet.remove(&key).unwrap_or_default();
+        let plan = blocking(move || {
+            let seen = (status.as_ref(), unmet);
+            fresh(&looker, &looked, &of, seen, incarnation)
+        });
         let plan = plan.await?;
         let shown = views::plan(&key, standing.0.as_deref(), &standing.1, Some(&plan));
         let nothing = plan.is_settled() && shown.fields.is_empty() && standing.0.is_some();
@@ -135,12 +141,21 @@ fn next_incarnations(
     named.collect()
 }
 
+/// Containers that each would wait for.
+fn unmet(
+    machine: &reconciler_core::machine::Machine,
+    wanted: &[Arc<Desired>],
+) -> BTreeMap<Key, Vec<(Unmet, Condition)>> {
+    let of = |desired: &Arc<Desired>| (desired.key.clone(), machine.unmet(desired));
+    wanted.iter().map(of).collect()
+}
+
 /// Looks, then plans.
 fn fresh(
     app: &App,
     key: &Key,
     (old, new): &Standing,
-    status: Option<&Status>,
+    (status, unmet): (Option<&Status>, Vec<(Unmet, Condition)>),
     next_incarnation: Incarnation,
 ) -> Plan {
     let deadline = Deadline {
@@ -165,7 +180,7 @@ fn fresh(
         edited: false,
         hung: std::collections::BTreeSet::new(),
         former: old.clone(),
-        unmet: Vec::new(),
+        unmet,
         hold: Hold::default(),
     };
     plan_for(key, &intent, &of_key, complete, &policy)

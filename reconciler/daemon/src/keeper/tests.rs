@@ -1,6 +1,8 @@
 //! The keeper on a real store, real directories, real inotify and real listing threads. In
 //! the core's place stands somebody who notes every intent and cleans what is deleted.
 
+#[path = "tests/depends.rs"]
+mod depends;
 #[path = "tests/network.rs"]
 mod network;
 

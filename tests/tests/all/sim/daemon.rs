@@ -18,7 +18,6 @@ use specs::units::Millis;
 
 use super::wanted;
 
-const KEYS: [&str; 4] = ["web", "db", "job", "old"];
 /// Things that happen in the wild phase.
 const WILD_STEPS: u64 = 260;
 /// Virtual time in which everything must be settled once nothing fails any more. The
@@ -236,6 +235,17 @@ impl Daemon {
                 "planned for {planned_for:?} while {newest:?} is wanted: {words}"
             ));
         }
+        if let Action::StartProcess { desired, .. } = &step.action {
+            for (on, condition) in &desired.depends_on {
+                let seen = self.desired(on).is_some_and(|head| {
+                    check::container_was_seen(&self.host.world(), on, &head, *condition)
+                });
+                if !seen {
+                    let condition = condition.as_str();
+                    self.fault(format!("{on} was not seen {condition}, yet: {words}"));
+                }
+            }
+        }
         let harm = check::collateral(&self.host.world(), step, head.as_deref());
         self.faults.extend(harm);
         if !self
@@ -370,7 +380,7 @@ impl Daemon {
     }
 
     fn edit(&mut self) {
-        let key = wanted::key(KEYS[self.rng.index(KEYS.len())]);
+        let key = wanted::key(wanted::KEYS[self.rng.index(wanted::KEYS.len())]);
         self.store.generations += 1;
         let generation = self.store.generations;
         let intent = match (self.store.intents.get(&key), self.rng.below(5)) {
@@ -383,7 +393,8 @@ impl Daemon {
                 let mut desired = (*wanted.desired).clone();
                 let other = wanted::any(&mut self.rng, &key, generation);
                 desired.generation = other.generation;
-                match self.rng.below(7) {
+                match self.rng.below(8) {
+                    6 => desired.depends_on = other.depends_on,
                     0 => desired.limits = other.limits,
                     1 => desired.files = other.files,
                     2 => desired.processes = other.processes,
@@ -445,7 +456,8 @@ impl Daemon {
             }
             99 => {
                 let cause = [Cause::Person, Cause::Wake][self.rng.index(2)];
-                let key = (self.rng.below(2) == 0).then(|| wanted::key(KEYS[self.rng.index(4)]));
+                let key =
+                    (self.rng.below(2) == 0).then(|| wanted::key(wanted::KEYS[self.rng.index(4)]));
                 self.give(Input::Woke { key, cause });
             }
             _ => {
@@ -590,6 +602,17 @@ impl Daemon {
         }
     }
 
+    /// A container that this one waits for is not as it needs it.
+    fn is_held(&self, desired: &Desired) -> bool {
+        let world = self.host.world();
+        let is = |on: &Key, condition| {
+            let head = self.desired(on);
+            head.is_some_and(|head| check::container_is(&world, on, &head, condition))
+        };
+        let mut needs = desired.depends_on.iter();
+        needs.any(|(on, condition)| !is(on, *condition))
+    }
+
     fn is_stuck(&self, effect: &Effect) -> bool {
         let key = match effect {
             Effect::Observe {
@@ -608,7 +631,10 @@ impl Daemon {
         keys.extend(self.host.world().lives.keys().map(|(key, _)| key.clone()));
         for key in keys {
             let desired = self.desired(&key);
-            check::matches(&self.host.world(), &key, desired.as_deref())?;
+            let held = desired
+                .as_ref()
+                .is_some_and(|desired| self.is_held(desired));
+            check::matches(&self.host.world(), &key, desired.as_deref(), held)?;
             let Some(desired) = desired else {
                 return Err(format!("{key} is still to be cleaned"));
             };
@@ -621,7 +647,7 @@ impl Daemon {
                 .iter()
                 .find(|one| one.kind == ConditionKind::Settled);
             let settled = settled.ok_or("there is no condition Settled")?;
-            if check::waits(&self.host.world(), &key, &desired) {
+            if check::waits(&self.host.world(), &key, &desired, held) {
                 if settled.status == Truth::True {
                     return Err(format!("{key} waits and is told to be settled"));
                 }

@@ -1,11 +1,11 @@
 //! Laws of the machine, each in a world where only what the law is about goes wrong.
 
 use driver_api::{Deadline, Driver, Scope, StepError};
-use driver_sim::{Chances, Hand, Ratio};
+use driver_sim::{Chances, Hand, Ratio, check};
 use reconciler_core::io::{Cause, Effect, Input, Intent, Mode};
 use reconciler_core::machine::BootReport;
 use reconciler_core::policy::expires_ms;
-use specs::desired::{Desired, RestartPolicy};
+use specs::desired::{Condition, Desired, RestartPolicy};
 use specs::id::{Generation, Incarnation, Key};
 use specs::status::{ConditionKind, Phase, Status};
 use specs::units::{Bytes, Millis};
@@ -836,4 +836,84 @@ fn a_ttl_counts_from_the_first_acceptance() {
     assert_eq!(expires_ms(&desired, 100), None);
     desired.ttl = Some(Millis(50));
     assert_eq!(expires_ms(&desired, 100), Some(150));
+}
+
+#[test]
+fn a_container_starts_when_what_it_waits_for_is_there_and_not_before() {
+    let mut daemon = Daemon::new(3, false);
+    let (web, db, migrate) = (key("web"), key("db"), key("migrate"));
+    let mut front = plain(&web, 1);
+    front.depends_on = [
+        (db.clone(), Condition::Healthy),
+        (migrate.clone(), Condition::Completed),
+    ]
+    .into();
+    want(&mut daemon, front.clone());
+    pass(&mut daemon, MINUTE);
+    let waits = |daemon: &Daemon| {
+        let status = status(daemon, &web);
+        (status.phase, status.processes[0].waits_for.join("; "))
+    };
+    let nobody = "container db to be healthy: no spec wants it; container migrate to be \
+                  completed: no spec wants it";
+    assert_eq!(waits(&daemon), (Phase::Waiting, nobody.to_owned()));
+    // Nobody looks at it all the time meanwhile.
+    let before = daemon.looks;
+    pass(&mut daemon, MINUTE);
+    assert!(daemon.looks - before < 8, "{}", daemon.looks - before);
+
+    want(&mut daemon, plain(&db, 2));
+    let mut job = plain(&migrate, 3);
+    job.processes = [(name("once"), process("once", RestartPolicy::OnFailure))].into();
+    want(&mut daemon, job);
+    // Long before the next look that nobody asked for.
+    pass(&mut daemon, 3 * SECOND);
+    assert_eq!(waits(&daemon), (Phase::Running, String::new()));
+    daemon.is_as_wanted().expect("it settles");
+
+    // What went away ends nobody; the next start waits.
+    let inits = check::inits(&daemon.host.world());
+    let gone = Intent::Deleted { last: None };
+    daemon.want(db.clone(), gone);
+    pass(&mut daemon, MINUTE);
+    assert_eq!(waits(&daemon), (Phase::Running, String::new()));
+    let after = check::inits(&daemon.host.world());
+    assert!(
+        inits
+            .iter()
+            .all(|(id, init)| id.0 == db || after.get(id) == Some(init))
+    );
+    let life = life_of(&daemon, &web);
+    lay(&mut daemon, Hand::ProcessDies, &web, life);
+    pass(&mut daemon, MINUTE);
+    let alone = "container db to be healthy: no spec wants it".to_owned();
+    assert_eq!(waits(&daemon), (Phase::Waiting, alone));
+    // A daemon that begins anew waits, too, and an edit lets it go on.
+    daemon.boot();
+    pass(&mut daemon, MINUTE);
+    assert_eq!(waits(&daemon).0, Phase::Waiting);
+    front.generation = Generation(4);
+    front.depends_on.remove(&db);
+    want(&mut daemon, front);
+    pass(&mut daemon, 3 * SECOND);
+    assert_eq!(waits(&daemon), (Phase::Running, String::new()));
+}
+
+#[test]
+fn a_completion_that_never_comes_says_so() {
+    let mut daemon = Daemon::new(3, false);
+    let (web, db) = (key("web"), key("db"));
+    let mut front = plain(&web, 1);
+    front.depends_on = [(db.clone(), Condition::Completed)].into();
+    want(&mut daemon, front);
+    want(&mut daemon, plain(&db, 2));
+    pass(&mut daemon, MINUTE);
+    let why = status(&daemon, &web).processes[0].waits_for.join("; ");
+    assert!(why.contains("it never completes"), "{why}");
+}
+
+fn life_of(daemon: &Daemon, key: &Key) -> u64 {
+    let world = daemon.host.world();
+    let mut lives = world.lives.keys().filter(|(of, _)| of == key);
+    lives.next_back().expect("it has a life").1.0
 }

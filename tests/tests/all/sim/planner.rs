@@ -355,7 +355,7 @@ proptest! {
         let intent = intents(&mut rng, &key);
         let rounds = converge(&host, &key, &intent).map_err(TestCaseError::fail)?;
         prop_assert!(rounds <= rounds_max(&intent), "{rounds} rounds");
-        check::matches(&host.world(), &key, desired_of(&intent)).map_err(TestCaseError::fail)?;
+        check::matches(&host.world(), &key, desired_of(&intent), false).map_err(TestCaseError::fail)?;
         // And an edit back costs nothing: what is there is what decides.
         let before = check::inits(&host.world());
         prop_assert_eq!(converge(&host, &key, &intent), Ok(0));
@@ -472,7 +472,7 @@ proptest! {
         for (key, intent, rounds) in &left {
             let more = converge(&host, key, intent).map_err(TestCaseError::fail)?;
             prop_assert!(rounds + more <= rounds_max(intent), "{rounds} and {more} rounds of {key}");
-            check::matches(&host.world(), key, desired_of(intent)).map_err(TestCaseError::fail)?;
+            check::matches(&host.world(), key, desired_of(intent), false).map_err(TestCaseError::fail)?;
         }
     }
 

@@ -14,6 +14,9 @@ use specs::desired::{
 use specs::id::{Generation, Key, ProcessName, VolumeName};
 use specs::units::{Bytes, MilliCpu, Millis, Secret, Signal};
 
+/// The containers there may be.
+pub(crate) const KEYS: [&str; 4] = ["web", "db", "job", "old"];
+
 pub(crate) fn key(name: &str) -> Key {
     Key::new(name).expect("a label")
 }
@@ -88,6 +91,7 @@ pub(crate) fn plain(key: &Key, generation: u64) -> Desired {
         run: Run::Running,
         suspend: false,
         ttl: None,
+        depends_on: BTreeMap::new(),
         restart_epoch: 0,
         container: Container {
             rootfs: Rootfs {
@@ -176,6 +180,14 @@ pub(crate) fn any(rng: &mut Rng, key: &Key, generation: u64) -> Desired {
     limits(rng, &mut desired.limits);
     files(rng, &mut desired.files);
     processes(rng, &mut desired.processes);
+    for other in KEYS {
+        // Only on those that sort later: there is no circle.
+        if other > key.as_str() && rng.below(4) == 0 {
+            let conditions = [Condition::Started, Condition::Healthy, Condition::Completed];
+            let condition = conditions[rng.index(3)];
+            desired.depends_on.insert(self::key(other), condition);
+        }
+    }
     desired
 }
 
