@@ -195,6 +195,7 @@ mod tests {
             retry_max: Millis(1),
             next_incarnation: specs::id::Incarnation(1),
             lives: Vec::new(),
+            kills_told: std::collections::BTreeMap::new(),
             mode: crate::keeper::NOTHING,
         })
     }
