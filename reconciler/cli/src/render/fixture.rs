@@ -142,6 +142,7 @@ pub(crate) fn hostile() -> ContainerView {
     view.labels = BTreeMap::from([(format!("k{bad}"), format!("v{bad}"))]);
     view.status.processes = vec![ProcessStatus {
         last_exit: Some(bad.into()),
+        waits_for: vec![bad.into()],
         ..process("main", bad, None)
     }];
     view.status.override_note = Some(bad.into());
@@ -172,7 +173,6 @@ pub(crate) fn list() -> List {
         ProcessStatus {
             restarts: 7,
             next_start_ms: Some(NOW_MS + 4_000),
-            waits_for: Vec::new(),
             ..process("main", "waiting", None)
         },
         process("log", "running", Some(99)),

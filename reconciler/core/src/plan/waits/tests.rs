@@ -290,6 +290,19 @@ fn no_process_starts_before_another_container_is_as_it_is_needed() {
             "StartProcess web".into(),
         ]
     );
+    // What a new life shows has the same order.
+    let intent = wanted(&desired);
+    let free = crate::fixture::policy();
+    let fresh = verbs(&plan(&key(), &intent, &observed([]), true, &free));
+    let at = |what: &str| {
+        let found = fresh.iter().position(|stage| stage.contains(what));
+        found.expect("it is planned")
+    };
+    assert!(
+        at("StartProcess migrate") < at("StartProcess db"),
+        "{fresh:?}"
+    );
+    assert!(at("StartProcess db") < at("StartProcess web"), "{fresh:?}");
     // A life is made all the same, up to its processes.
     let anew = plan(&key(), &wanted(&desired), &observed([]), true, &policy);
     let verbs = verbs(&anew);
