@@ -80,8 +80,9 @@ pub(crate) fn look(options: &Options, kind: EngineKind) -> Result<Looked, OpenEr
         return Err(failed(io::ErrorKind::NotFound.into()));
     }
     let held = Held::take(directory)?;
-    let scratch = directory.with_file_name(format!("store.look-{}", std::process::id()));
-    let scratch = Scratch(scratch);
+    // One name: whoever holds the store is alone, and takes away what a killed look left.
+    let scratch = Scratch(directory.with_file_name("store.look"));
+    disk::remove_tree(&scratch.0).map_err(failed)?;
     let witness_directory = options.witness_directory.as_ref().unwrap_or(directory);
     let home = Home {
         directory: scratch.0.clone(),

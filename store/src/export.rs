@@ -119,14 +119,14 @@ pub(crate) fn import_as(
     let (meta, image) = parse(bytes)?;
     let directory = &options.directory;
     let failed = |source| ImportError::Files(directory.clone(), source);
-    if has_store(directory).map_err(failed)? {
-        return Err(ImportError::Occupied(directory.clone()));
-    }
+    let held = vacant(directory)?;
     let fresh = directory.with_file_name(format!("store.import-{}", std::process::id()));
     let made = make(&fresh, options, kind, &meta, &image).and_then(|()| {
-        // An empty place may have been locked once; a daemon that holds it now is in its way.
-        drop(disk::remove_if_there(&directory.join("lock")));
-        // `rename(2)`: over a directory only if that is empty.
+        // Held until the new one is in its place: who opens the old lock is refused, and who makes
+        // a new one is in the way. `rename(2)`: over a directory only if that is empty.
+        if held.is_some() {
+            disk::remove_if_there(&directory.join("lock")).map_err(failed)?;
+        }
         fs::rename(&fresh, directory).map_err(|source| match source.kind() {
             io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
                 ImportError::Occupied(directory.clone())
@@ -138,22 +138,25 @@ pub(crate) fn import_as(
         drop(disk::remove_tree(&fresh));
     }
     made?;
+    drop(held);
     let above = directory.parent().unwrap_or(directory);
     disk::sync_directory(above).map_err(failed)?;
     Ok(meta.count)
 }
 
-fn has_store(directory: &Path) -> io::Result<bool> {
-    if !directory.exists() {
-        return Ok(false);
-    }
-    let names = disk::names(directory)?;
+/// Holds a place that is there and has no store; nothing where there is not even a place.
+fn vacant(directory: &Path) -> Result<Option<Held>, ImportError> {
+    let occupied = || ImportError::Occupied(directory.to_owned());
+    let names = match disk::names(directory) {
+        Ok(names) => names,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ImportError::Files(directory.to_owned(), source)),
+    };
     if names.iter().any(|name| name != "lock") {
-        return Ok(true);
+        return Err(occupied());
     }
     // Somebody who holds it is about to make one.
-    let held = disk::lock(directory);
-    Ok(held.is_err())
+    Held::take(directory).map(Some).map_err(|_| occupied())
 }
 
 fn make(
