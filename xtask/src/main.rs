@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod deb;
 mod image;
 mod mutants;
 mod packages;
@@ -17,6 +18,8 @@ usage: cargo xtask TASK
 
   quickstart        builds, then shows the main job on a small real root
   test [FILTER...]  builds, then runs every test; with filters, those of nextest that match
+  deb [--dev] [--version VERSION]
+                    builds a Debian package (--dev: of unoptimised programs)
   vm-test           boots Debian's kernel in a virtual machine for what this host cannot show
   mutants [NAME]    plants each bug of tests/mutants and checks that its test fails
   build [--release] builds `reconciler` and the static `reconciler-shim`, prints their folder
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Some("quickstart") => quickstart::run(),
         Some("test") => test::run(rest),
         Some("vm-test") => vm::run(),
+        Some("deb") => deb::run(rest),
         Some("mutants") => mutants::run(rest.first().map(String::as_str)),
         Some("build") => build::run(rest.iter().any(|word| word == "--release")).map(|dir| {
             say(&format!("built into {}", dir.display()));

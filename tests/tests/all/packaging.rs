@@ -88,3 +88,22 @@ fn the_unit_never_ends_or_forgets_a_container() {
         assert!(!found, "the unit says {taboo}");
     }
 }
+
+#[test]
+fn maintainer_scripts_are_ones_that_the_shell_takes() {
+    for script in ["postinst", "prerm", "postrm"] {
+        let path = packaging().join("debian").join(script);
+        let parsed = Command::new("/bin/sh").arg("-n").arg(&path).output();
+        let parsed = parsed.expect("run sh");
+        assert!(parsed.status.success(), "{script}: {parsed:?}");
+        let text = fs::read_to_string(&path).expect("read a script");
+        assert!(
+            text.contains("\nset -e\n"),
+            "{script} goes on after a failure"
+        );
+        // A purge enters no file system of somebody else's.
+        for line in text.lines().filter(|line| line.contains("rm -rf")) {
+            assert!(line.contains("--one-file-system"), "{script}: {line}");
+        }
+    }
+}
