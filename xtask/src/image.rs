@@ -172,14 +172,26 @@ pub(crate) fn disk(place: &Path, programs: &Path, kernel: &Kernel) -> Result<Pat
         make(inside.parent().context("a library has a folder")?)?;
         copy(Path::new(word), &inside)?;
     }
-    let modules = tree.join("lib/net");
-    make(&modules)?;
+    net_modules(kernel, &tree.join("lib/net"))?;
+    container_root(&tree.join("srv/rootfs"))?;
+    let image = place.join("disk.img");
+    format(&image, &tree, DISK_BYTES)?;
+    Ok(image)
+}
+
+/// Puts the modules of the network into a directory, in the order they are loaded in.
+pub(crate) fn net_modules(kernel: &Kernel, modules: &Path) -> Result<()> {
+    make(modules)?;
     for (at, module) in with_needs(kernel, &NET_MODULES)?.iter().enumerate() {
         let name = module.file_name().context("a module has a name")?;
         let name = format!("{at:02}-{}", name.to_string_lossy());
         copy(module, &modules.join(name))?;
     }
-    let root = tree.join("srv/rootfs");
+    Ok(())
+}
+
+/// Makes the root of the containers.
+pub(crate) fn container_root(root: &Path) -> Result<()> {
     for name in ["bin", "dev", "proc", "sys", "etc", "tmp"] {
         make(&root.join(name))?;
     }
@@ -187,14 +199,17 @@ pub(crate) fn disk(place: &Path, programs: &Path, kernel: &Kernel) -> Result<Pat
     for name in APPLETS {
         symlink("busybox", root.join("bin").join(name)).context("link an applet")?;
     }
-    let image = place.join("disk.img");
-    let file = fs::File::create(&image).context("make the disk")?;
-    file.set_len(DISK_BYTES).context("size the disk")?;
+    Ok(())
+}
+
+/// Makes a disk that holds a tree.
+pub(crate) fn format(image: &Path, tree: &Path, bytes: u64) -> Result<()> {
+    let file = fs::File::create(image).context("make the disk")?;
+    file.set_len(bytes).context("size the disk")?;
     run(Command::new(E2FSPROGS.file)
         .args(["-q", "-F", "-d"])
-        .arg(&tree)
-        .arg(&image))?;
-    Ok(image)
+        .arg(tree)
+        .arg(image))
 }
 
 /// Copies a file with its holes.
@@ -202,18 +217,18 @@ pub(crate) fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
     run(Command::new("cp").arg("--sparse=always").arg(from).arg(to))
 }
 
-fn again(directory: &Path) -> Result<()> {
+pub(crate) fn again(directory: &Path) -> Result<()> {
     if directory.exists() {
         fs::remove_dir_all(directory).with_context(|| format!("clear {}", directory.display()))?;
     }
     make(directory)
 }
 
-fn make(directory: &Path) -> Result<()> {
+pub(crate) fn make(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("copy {}", from.display()))?;
     Ok(())
 }
@@ -229,7 +244,7 @@ fn find(directory: &Path, name: &str) -> Option<PathBuf> {
     })
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("run {command:?}"))?;
@@ -237,7 +252,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn said(command: &mut Command) -> Result<String> {
+pub(crate) fn said(command: &mut Command) -> Result<String> {
     let output = command
         .output()
         .with_context(|| format!("run {command:?}"))?;

@@ -4,6 +4,7 @@
 
 mod build;
 mod deb;
+mod debian;
 mod image;
 mod mutants;
 mod packages;
@@ -20,7 +21,8 @@ usage: cargo xtask TASK
   test [FILTER...]  builds, then runs every test; with filters, those of nextest that match
   deb [--dev] [--version VERSION]
                     builds a Debian package (--dev: of unoptimised programs)
-  vm-test           boots Debian's kernel in a virtual machine for what this host cannot show
+  vm-test [systemd] boots Debian's kernel in a virtual machine for what this host cannot show;
+                    with `systemd` a whole Debian: the package installed, upgraded, removed, purged
   mutants [NAME]    plants each bug of tests/mutants and checks that its test fails
   build [--release] builds `reconciler` and the static `reconciler-shim`, prints their folder
 ";
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.first().map(String::as_str) {
         Some("quickstart") => quickstart::run(),
         Some("test") => test::run(rest),
-        Some("vm-test") => vm::run(),
+        Some("vm-test") => vm::run(rest),
         Some("deb") => deb::run(rest),
         Some("mutants") => mutants::run(rest.first().map(String::as_str)),
         Some("build") => build::run(rest.iter().any(|word| word == "--release")).map(|dir| {

@@ -77,6 +77,13 @@ pub(crate) const QEMU: Package = Package {
     purpose: "the virtual machine of vm-test",
 };
 
+/// A small Debian for the virtual machine.
+pub(crate) const MMDEBSTRAP: Package = Package {
+    file: "/usr/bin/mmdebstrap",
+    name: "mmdebstrap",
+    purpose: "the Debian in the virtual machine",
+};
+
 /// Installs what is missing, and says so.
 pub(crate) fn install(packages: &[Package]) -> Result<()> {
     let missing: Vec<&Package> = packages

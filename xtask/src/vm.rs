@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::build::{self, target_directory, workspace};
 use crate::packages::{self, BUSYBOX, E2FSPROGS, QEMU};
-use crate::{image, say};
+use crate::{debian, image, say};
 
 /// Longest time for one boot; ten seconds is usual.
 const BOOT_MAX: Duration = Duration::from_secs(240);
@@ -25,6 +25,8 @@ struct Plan {
     same_disk: bool,
     /// How many checks it makes, so that none is lost unseen.
     checks: usize,
+    /// Longest time for it.
+    longest: Duration,
 }
 
 const PLANS: [Plan; 5] = [
@@ -33,36 +35,58 @@ const PLANS: [Plan; 5] = [
         about: "cgroup version 2 alone, classic assembly of the root, raised hard limits",
         same_disk: false,
         checks: 26,
+        longest: BOOT_MAX,
     },
     Plan {
         name: "v1",
         about: "cgroup version 1 alone",
         same_disk: false,
         checks: 23,
+        longest: BOOT_MAX,
     },
     Plan {
         name: "net",
         about: "an isolated network on another kernel's packet filter",
         same_disk: false,
         checks: 16,
+        longest: BOOT_MAX,
     },
     Plan {
         name: "before",
         about: "a host that loses its power",
         same_disk: false,
         checks: 3,
+        longest: BOOT_MAX,
     },
     Plan {
         name: "after",
         about: "the same host, started again",
         same_disk: true,
         checks: 6,
+        longest: BOOT_MAX,
     },
 ];
 
-/// Boots every plan.
-pub(crate) fn run() -> Result<()> {
+/// A Debian with systemd, on demand: its disk takes minutes to make, and minutes to boot.
+const SYSTEMD: Plan = Plan {
+    name: "systemd",
+    about: "the Debian package below a systemd: install, reload, watchdog, upgrade, remove, purge",
+    same_disk: false,
+    checks: 49,
+    longest: Duration::from_secs(900),
+};
+
+/// Boots every plan, or the one of systemd.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
     packages::install(&[QEMU, BUSYBOX, E2FSPROGS])?;
+    match arguments {
+        [] => {}
+        [one] if one == SYSTEMD.name => return systemd(),
+        other => bail!(
+            "`vm-test` takes nothing, or `systemd`; not {}",
+            other.join(" ")
+        ),
+    }
     let programs = build::run(false)?;
     let place = target_directory().join("vm");
     std::fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
@@ -75,18 +99,46 @@ pub(crate) fn run() -> Result<()> {
         if !plan.same_disk {
             image::copy_sparse(&disk, &own)?;
         }
-        say(&format!("== {}: {}", plan.name, plan.about));
-        let console = boot(&kernel.image, &ram_disk, &own, plan.name)?;
-        let (good, bad) = count(plan, &console);
-        if bad > 0 {
-            say(&console);
-        }
+        let (good, bad) = boot_and_count(plan, &kernel.image, &ram_disk, &own)?;
         passed += good;
         failed += bad;
     }
+    tell(passed, failed)
+}
+
+fn systemd() -> Result<()> {
+    let place = target_directory().join("vm");
+    std::fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
+    let Some(base) = debian::base(&place)? else {
+        return Ok(());
+    };
+    let programs = build::run(false)?;
+    let kernel = image::kernel(&place)?;
+    let ram_disk = image::ram_disk(&place, &kernel)?;
+    let disk = debian::disk(&place, &base, &programs, &kernel)?;
+    let (passed, failed) = boot_and_count(&SYSTEMD, &kernel.image, &ram_disk, &disk)?;
+    tell(passed, failed)
+}
+
+fn tell(passed: usize, failed: usize) -> Result<()> {
     say(&format!("{passed} passed, {failed} failed"));
     ensure!(failed == 0, "checks failed in the virtual machine");
     Ok(())
+}
+
+fn boot_and_count(
+    plan: &Plan,
+    kernel: &Path,
+    ram_disk: &Path,
+    disk: &Path,
+) -> Result<(usize, usize)> {
+    say(&format!("== {}: {}", plan.name, plan.about));
+    let console = boot(kernel, ram_disk, disk, plan)?;
+    let (good, bad) = count(plan, &console);
+    if bad > 0 {
+        say(&console);
+    }
+    Ok((good, bad))
 }
 
 /// Tells each check; a boot that ended early or made fewer than it should has failed.
@@ -119,7 +171,7 @@ fn count(plan: &Plan, console: &str) -> (usize, usize) {
 }
 
 /// Boots once; returns what the machine said. It ends by itself, or is ended by its pid.
-fn boot(kernel: &Path, ram_disk: &Path, disk: &Path, plan: &str) -> Result<String> {
+fn boot(kernel: &Path, ram_disk: &Path, disk: &Path, plan: &Plan) -> Result<String> {
     let mut machine = Command::new(QEMU.file)
         // Software emulation: slower, and there whatever this machine itself runs on.
         .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
@@ -130,7 +182,7 @@ fn boot(kernel: &Path, ram_disk: &Path, disk: &Path, plan: &str) -> Result<Strin
         .arg("-initrd")
         .arg(ram_disk)
         .arg("-append")
-        .arg(format!("console=ttyS0 loglevel=4 panic=-1 vm.plan={plan}"))
+        .arg(format!("console=ttyS0 loglevel=4 panic=-1 vm.plan={}", plan.name))
         .arg("-drive")
         .arg(format!("file={},if=virtio,format=raw", disk.display()))
         .stdin(Stdio::null())
@@ -142,7 +194,7 @@ fn boot(kernel: &Path, ram_disk: &Path, disk: &Path, plan: &str) -> Result<Strin
         let mut bytes = Vec::new();
         pipe.read_to_end(&mut bytes).map(|_| bytes)
     });
-    let ended = wait(&mut machine)?;
+    let ended = wait(&mut machine, plan.longest)?;
     let heard = listener.join();
     let Ok(Ok(bytes)) = heard else {
         bail!("the machine could not be heard");
@@ -155,9 +207,9 @@ fn boot(kernel: &Path, ram_disk: &Path, disk: &Path, plan: &str) -> Result<Strin
 }
 
 /// Returns whether it ended by itself.
-fn wait(machine: &mut Child) -> Result<bool> {
+fn wait(machine: &mut Child, longest: Duration) -> Result<bool> {
     let begin = Instant::now();
-    while begin.elapsed() < BOOT_MAX {
+    while begin.elapsed() < longest {
         if machine
             .try_wait()
             .context("wait for the machine")?
