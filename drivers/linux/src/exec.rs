@@ -2,6 +2,7 @@
 //!
 //! No step and no part of what is observed: nobody wants them, and nothing is left of them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
@@ -9,8 +10,9 @@ use driver_api::{Deadline, Mark, StepError, StepFailure};
 use rustix::process::{Signal, pidfd_send_signal};
 use shim_proto::exec::{Exec, STATUS_BYTES, Window as WireWindow, decode_status};
 use shim_proto::message::{Answer, Ask, ExitKind, FailureKind};
-use specs::desired::Process;
+use specs::desired::{NameOrId, Process, User};
 use specs::id::{Incarnation, Key};
+use specs::units::Secret;
 
 use crate::clients::refused;
 use crate::error::words;
@@ -25,12 +27,56 @@ pub struct Command {
     pub key: Key,
     /// In which of its lives.
     pub incarnation: Incarnation,
-    /// What: command, environment, user, work directory and limits count.
-    pub process: Process,
+    /// What.
+    pub program: Program,
     /// On a terminal of this size; else on pipes.
     pub terminal: Option<Window>,
     /// It can be written to; a terminal always can.
     pub input: bool,
+}
+
+/// What runs, and as whom; in the terms of [`Process`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Program and arguments, exec'd as given.
+    pub command: Vec<String>,
+    /// Whom it runs as.
+    pub user: User,
+    /// Working directory inside the root.
+    pub work_dir: String,
+    /// Whole environment.
+    pub env: BTreeMap<String, Secret>,
+    /// Resource limits.
+    pub rlimits: BTreeMap<String, (u64, u64)>,
+}
+
+impl Program {
+    /// Returns a command that runs as the container's root, with nothing around it.
+    #[must_use]
+    pub fn plain(command: Vec<String>) -> Self {
+        Self {
+            command,
+            user: User {
+                user: NameOrId::Id(0),
+                group: None,
+            },
+            work_dir: "/".to_owned(),
+            env: BTreeMap::new(),
+            rlimits: BTreeMap::new(),
+        }
+    }
+}
+
+impl From<&Process> for Program {
+    fn from(process: &Process) -> Self {
+        Self {
+            command: process.command.clone(),
+            user: process.user.clone(),
+            work_dir: process.work_dir.clone(),
+            env: process.env.clone(),
+            rlimits: process.rlimits.clone(),
+        }
+    }
 }
 
 /// The size of a terminal, in characters.
@@ -112,7 +158,7 @@ impl LinuxHost {
             key: command.key.clone(),
             incarnation: command.incarnation,
         };
-        let process = launch::command("exec", &command.process, self.open_files)
+        let process = launch::command("exec", &command.program, self.open_files)
             .map_err(|err| ExecError::CannotInvoke(said(err)))?;
         let ask = Ask::Exec(Exec {
             process: Some(process),

@@ -1,5 +1,6 @@
 //! From what is desired to what the shim is told.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use driver_api::{Mark, StepError, files_mark};
@@ -9,7 +10,7 @@ use shim_proto::launch::{
 };
 use shim_proto::message::PROTOCOL;
 use specs::desired::{
-    Desired, File, LogMode, Mount, MountSource, NameOrId, Network, Process, Propagation, User,
+    Desired, File, LogMode, Mount, MountSource, NameOrId, Network, Propagation, User,
     UserNamespace, Writable,
 };
 use specs::id::ProcessName;
@@ -17,6 +18,7 @@ use specs::id::ProcessName;
 use crate::caps;
 use crate::cgroup::Dir;
 use crate::error::{During as _, terminal};
+use crate::exec::Program;
 use crate::places::Places;
 use crate::seccomp::Filters;
 
@@ -162,27 +164,27 @@ pub(crate) fn process(
             drop: process.logs.mode == LogMode::Drop,
             discard: process.logs.discard,
         }),
-        ..command(name.as_str(), process, open_files)?
+        ..command(name.as_str(), &Program::from(process), open_files)?
     })
 }
 
 /// Builds the description of what is to be run, whatever becomes of it.
 pub(crate) fn command(
     name: &str,
-    process: &Process,
+    program: &Program,
     open_files: Option<(u64, u64)>,
 ) -> Result<launch::Process, StepError> {
     Ok(launch::Process {
         name: name.to_owned(),
-        command: process.command.clone(),
-        env: process
+        command: program.command.clone(),
+        env: program
             .env
             .iter()
             .map(|(name, value)| format!("{name}={}", value.0))
             .collect(),
-        user: user(&process.user),
-        work_dir: process.work_dir.clone(),
-        rlimits: rlimits(name, process, open_files)?,
+        user: user(&program.user),
+        work_dir: program.work_dir.clone(),
+        rlimits: rlimits(name, &program.rlimits, open_files)?,
         ..launch::Process::default()
     })
 }
@@ -284,12 +286,12 @@ fn user(user: &User) -> String {
 
 fn rlimits(
     name: &str,
-    process: &Process,
+    wanted: &BTreeMap<String, (u64, u64)>,
     open_files: Option<(u64, u64)>,
 ) -> Result<Vec<launch::Rlimit>, StepError> {
     let can_raise = caps::own()?.effective & caps::bit("SYS_RESOURCE").unwrap_or(0) != 0;
     let mut out = Vec::new();
-    for (limit, (soft, hard)) in &process.rlimits {
+    for (limit, (soft, hard)) in wanted {
         let what = || format!("set rlimits.{limit} of process {name}");
         let known = RLIMITS.iter().find(|(known, _, _)| known == limit);
         let Some((_, resource, number)) = known else {
@@ -313,7 +315,7 @@ fn rlimits(
             hard: *hard,
         });
     }
-    let is_silent = !process.rlimits.contains_key("nofile");
+    let is_silent = !wanted.contains_key("nofile");
     let raised = open_files.filter(|_| is_silent);
     out.extend(raised.map(|(soft, hard)| launch::Rlimit {
         resource: libc::RLIMIT_NOFILE,

@@ -35,5 +35,5 @@ mod wake;
 
 pub use clock::boot_ms;
 pub use doctor::{Check, CheckResult};
-pub use exec::{Command, Ended, Ends, ExecError, Handle, Running, Window, resize};
+pub use exec::{Command, Ended, Ends, ExecError, Handle, Program, Running, Window, resize};
 pub use host::{CgroupsError, HostOptions, LinuxHost, OpenError};

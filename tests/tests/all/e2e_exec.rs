@@ -60,6 +60,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+fn text_of(output: &Output) -> (String, String) {
+    (text(&output.stdout), text(&output.stderr))
+}
+
 /// How many `sleep` of that many seconds run.
 fn sleepers(seconds: &str) -> usize {
     let all = fs::read_dir("/proc").expect("list /proc").flatten();
@@ -113,6 +117,20 @@ fn a_command_runs_as_the_process_it_is_named_after() {
         }
     }
     assert!(told.ends_with("\n4\n"), "{told}");
+    world.finish();
+}
+
+#[test]
+fn a_container_without_processes_takes_commands() {
+    let mut world = World::new();
+    world.start();
+    let text = SLEEPER.split("  processes:").next().expect("a first part");
+    world.write("box.yaml", text);
+    eventually("the container to be made", SOON, || {
+        let output = run(&world, &["box", "--", "sh", "-c", "echo $(id -u) $(pwd)"]);
+        let told = text_of(&output);
+        (told.0 == "0 /\n").then_some(()).ok_or(told.1)
+    });
     world.finish();
 }
 

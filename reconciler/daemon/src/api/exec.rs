@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use driver_api::{ContainerObserved, Deadline, Fact};
 use hyper::upgrade::OnUpgrade;
-use specs::desired::{Desired, Process, User};
+use specs::desired::{Desired, User};
 use specs::id::{Incarnation, Key, ProcessName};
 use specs::units::Secret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,7 +24,7 @@ use super::frames;
 use super::problem::Refused;
 use super::routes::{App, blocking, body, key};
 use super::wire::{ExecAsk, TerminalAsk};
-use crate::host::{Command, Exec, ExecError, Running, Window, boot_ms};
+use crate::host::{Command, Exec, ExecError, Program, Running, Window, boot_ms};
 
 /// Commands that run at once, in all containers.
 const SESSIONS_MAX: usize = 256;
@@ -125,7 +125,7 @@ async fn command(app: &App, key: &Key, ask: &ExecAsk) -> Result<Command, Refused
     let view = app.seen();
     let entry = view.entries.get(key);
     let entry = entry.ok_or_else(|| Refused::unknown(key.as_str()))?;
-    let process = process(&entry.desired, ask)?;
+    let program = program(&entry.desired, ask)?;
     let asked = key.clone();
     let observed = app
         .ask(move |machine| machine.observed(&asked).cloned())
@@ -138,7 +138,7 @@ async fn command(app: &App, key: &Key, ask: &ExecAsk) -> Result<Command, Refused
     Ok(Command {
         key: key.clone(),
         incarnation,
-        process,
+        program,
         terminal: ask.terminal.as_ref().map(|terminal| Window {
             rows: terminal.rows,
             columns: terminal.columns,
@@ -156,25 +156,29 @@ fn running_life(observed: &ContainerObserved) -> Option<Incarnation> {
 
 /// Returns what to run: as the named process of the container runs, or the first by name,
 /// but for what is asked otherwise.
-fn process(desired: &Desired, ask: &ExecAsk) -> Result<Process, Refused> {
-    let like = match &ask.process {
-        Some(name) => {
-            let known = ProcessName::new(name).ok();
-            known.and_then(|name| desired.processes.get(&name))
-        }
-        None => desired.processes.values().next(),
-    };
-    let mut process = like.cloned().ok_or_else(|| {
-        let name = specs::diagnostic::plain(ask.process.as_deref().unwrap_or("at all"));
-        let why = format!("{} has no process {name}", desired.key);
-        Refused(StatusCode::NOT_FOUND, "UnknownName", why)
-    })?;
+fn program(desired: &Desired, ask: &ExecAsk) -> Result<Program, Refused> {
     if ask.command.first().is_none_or(String::is_empty) {
         return Err(Refused::bad("there is no command to run".to_owned()));
     }
-    process.command.clone_from(&ask.command);
+    let like = match &ask.process {
+        None => desired.processes.values().next(),
+        Some(name) => {
+            let known = ProcessName::new(name).ok();
+            let known = known.and_then(|name| desired.processes.get(&name));
+            Some(known.ok_or_else(|| {
+                let name = specs::diagnostic::plain(name);
+                let why = format!("{} has no process {name}", desired.key);
+                Refused(StatusCode::NOT_FOUND, "UnknownName", why)
+            })?)
+        }
+    };
+    let mut program = Program::plain(Vec::new());
+    if let Some(like) = like {
+        program = Program::from(like);
+    }
+    program.command.clone_from(&ask.command);
     if let Some(terminal) = &ask.terminal {
-        process
+        program
             .env
             .entry("TERM".to_owned())
             .or_insert_with(|| Secret(term(terminal)));
@@ -184,16 +188,16 @@ fn process(desired: &Desired, ask: &ExecAsk) -> Result<Process, Refused> {
             let name = specs::diagnostic::plain(name);
             return Err(Refused::bad(format!("{name} is no name of a variable")));
         }
-        process.env.insert(name.clone(), Secret(value.clone()));
+        program.env.insert(name.clone(), Secret(value.clone()));
     }
     if let Some(user) = &ask.user {
         let parsed: Result<User, _> = user.parse();
-        process.user = parsed.map_err(|err| Refused::bad(format!("the user: {err}")))?;
+        program.user = parsed.map_err(|err| Refused::bad(format!("the user: {err}")))?;
     }
     if let Some(directory) = &ask.work_dir {
-        process.work_dir.clone_from(directory);
+        program.work_dir.clone_from(directory);
     }
-    Ok(process)
+    Ok(program)
 }
 
 /// Returns the client's kind of terminal, if it looks like the name of one.
