@@ -22,4 +22,5 @@ pub mod schema;
 pub mod spec;
 pub mod status;
 pub mod units;
+pub mod usage;
 pub mod validate;

@@ -13,6 +13,7 @@ pub(crate) mod limits;
 pub(crate) mod numbers;
 pub(crate) mod observe;
 pub(crate) mod record;
+pub(crate) mod usage;
 
 use std::collections::BTreeSet;
 use std::io;

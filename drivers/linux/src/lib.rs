@@ -31,6 +31,7 @@ mod seccomp;
 mod shim_client;
 mod sys;
 mod text;
+mod usage;
 mod wake;
 
 pub use clock::boot_ms;

@@ -4,8 +4,10 @@ mod applied;
 mod exec;
 mod help;
 mod papers;
+mod plain;
 mod run;
 mod store;
+mod top;
 
 use std::path::PathBuf;
 
@@ -16,12 +18,14 @@ pub(crate) use applied::{ApplyArgs, DeleteArgs, DiffArgs, GetArgs, RollbackArgs}
 pub(crate) use exec::ExecArgs;
 use help::{
     APPLY_HELP, COMPLETION_HELP, DELETE_HELP, DRAIN_HELP, EXEC_HELP, EXIT_CODES, LOGS_HELP,
-    MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, STORE_HELP, SYNC_HELP,
+    MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, STORE_HELP, SYNC_HELP, TOP_HELP,
     VALIDATE_HELP, order_help,
 };
 pub(crate) use papers::{CompletionArgs, ManArgs, Shell};
+pub(crate) use plain::{DoctorArgs, VersionArgs};
 pub(crate) use run::{DrainArgs, RootAssembly, RunArgs};
 pub(crate) use store::{StoreAct, StoreArgs};
+pub(crate) use top::{SortBy, TopArgs};
 
 use crate::cmd::target::{LogTarget, Moment, Selector, Span};
 
@@ -108,6 +112,9 @@ pub(crate) enum Command {
     /// List containers, or tell of one
     #[command(visible_alias = "ps", after_help = STATUS_HELP)]
     Status(StatusArgs),
+    /// Show what containers use, busiest first
+    #[command(after_help = TOP_HELP)]
+    Top(TopArgs),
     /// Tell everything about one container
     #[command(after_help = "Examples:\n  reconciler describe web\n  \
         reconciler describe web -o json | jq .effective.limits\n\n\
@@ -341,13 +348,6 @@ pub(crate) struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
-    pub(crate) output: Format,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct SyncArgs {
     /// Only this container
     pub(crate) name: Option<Key>,
@@ -368,13 +368,6 @@ pub(crate) struct OrderArgs {
     pub(crate) names: Vec<Key>,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VersionArgs {
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
-    pub(crate) output: Format,
 }
 
 #[cfg(test)]

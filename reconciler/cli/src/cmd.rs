@@ -20,6 +20,7 @@ pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod sync;
 pub(crate) mod target;
+pub(crate) mod top;
 pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -175,6 +176,8 @@ pub(crate) struct Session {
     pub(crate) out: Out,
     /// The daemon's socket.
     pub(crate) socket: PathBuf,
+    /// The terminal, if there is one, can only take lines (`TERM=dumb`).
+    pub(crate) is_dumb: bool,
     /// A person watches: long work may show that it goes on.
     pub(crate) shows_progress: bool,
 }
@@ -186,6 +189,11 @@ impl Session {
     /// When the process may not have another event queue.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         Ok(Client::new(&self.socket)?)
+    }
+
+    /// Whether what was shown can be replaced by what is shown next.
+    pub(crate) fn draws_in_place(&self) -> bool {
+        self.out.is_terminal && !self.is_dumb
     }
 
     /// Returns what a rendering depends on, at this moment.

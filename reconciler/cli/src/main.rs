@@ -47,6 +47,7 @@ fn main() -> ExitCode {
     let mut session = Session {
         out,
         socket: socket.unwrap_or_else(|| args::DEFAULT_SOCKET.into()),
+        is_dumb: terminal_is_dumb(),
         shows_progress: stdout_is_terminal && stderr_is_terminal && !terminal_is_dumb(),
     };
     let done = dispatch(&mut session, &cli);
@@ -65,6 +66,7 @@ fn dispatch(session: &mut Session, cli: &Cli) -> Result<Exit, Failure> {
         // The daemon's socket has its default in the configuration.
         Command::Run(args) => cmd::run::run(args, cli.common.socket.clone()),
         Command::Status(args) => cmd::status::status(session, args),
+        Command::Top(args) => cmd::top::top(session, args),
         Command::Describe(args) => cmd::describe::describe(session, args),
         Command::Why(args) => cmd::why::why(session, args),
         Command::Logs(args) => cmd::logs::logs(session, args),

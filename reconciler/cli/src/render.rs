@@ -12,6 +12,8 @@ pub(crate) mod paint;
 pub(crate) mod plan;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod top;
+pub(crate) mod usage;
 pub(crate) mod why;
 
 #[cfg(test)]

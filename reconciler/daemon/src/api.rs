@@ -10,6 +10,7 @@ mod problem;
 pub(crate) mod routes;
 pub(crate) mod server;
 mod stream;
+mod usage;
 mod views;
 mod why;
 pub mod wire;

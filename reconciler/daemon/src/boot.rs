@@ -265,6 +265,7 @@ impl Start {
             store: Arc::clone(&self.store),
             driver: Arc::clone(&self.host.driver),
             doctor: Arc::clone(&self.host.doctor),
+            usage: Arc::clone(&self.host.usage),
             log_directory: Arc::clone(&self.host.log_directory),
             execs: Execs::new(Arc::clone(&self.host.exec)),
             ready,

@@ -1,5 +1,6 @@
 //! The one place that names the Linux driver.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,12 +10,15 @@ pub(crate) use driver_linux::{
     Command, Ended, Ends, ExecError, Handle, Program, Running, Window, boot_ms, resize,
 };
 use specs::id::Key;
+use specs::usage::ContainerUsage;
 
 use crate::api::wire::Check;
 use crate::options::{Assembly, Settings};
 
 /// Runs a command in a container; blocks until its program runs.
 pub(crate) type Exec = Arc<dyn Fn(&Command, Deadline) -> Result<Running, ExecError> + Send + Sync>;
+/// Reads what containers use.
+pub(crate) type Use = dyn Fn(Option<&Key>) -> io::Result<Vec<ContainerUsage>> + Send + Sync;
 
 /// The host as the shell needs it.
 pub(crate) struct Host {
@@ -22,6 +26,8 @@ pub(crate) struct Host {
     pub(crate) driver: Arc<dyn Driver>,
     /// What it can do; blocks.
     pub(crate) doctor: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
+    /// What containers use: one, or all; blocks.
+    pub(crate) usage: Arc<Use>,
     /// Where a container's logs are.
     pub(crate) log_directory: Arc<dyn Fn(&Key) -> PathBuf + Send + Sync>,
     /// Runs commands.
@@ -52,10 +58,12 @@ pub(crate) fn open(
         assembly: assembly.try_into().unwrap_or_default(),
     };
     let host = Arc::new(LinuxHost::open(options, wake)?);
-    let (doctor, logs, exec) = (Arc::clone(&host), Arc::clone(&host), Arc::clone(&host));
+    let (doctor, logs) = (Arc::clone(&host), Arc::clone(&host));
+    let (usage, exec) = (Arc::clone(&host), Arc::clone(&host));
     Ok(Host {
         driver: host,
         doctor: Arc::new(move || doctor.doctor().into_iter().map(check).collect()),
+        usage: Arc::new(move |only| usage.usage(only)),
         log_directory: Arc::new(move |key| logs.log_directory(key)),
         exec: Arc::new(move |command, deadline| exec.exec(command, deadline)),
     })

@@ -26,6 +26,7 @@ mod e2e_recovery;
 mod e2e_security;
 mod e2e_source;
 mod e2e_store;
+mod e2e_usage;
 mod packaging;
 mod sim;
 mod tidy;

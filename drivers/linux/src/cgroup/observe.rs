@@ -60,7 +60,7 @@ fn bad(file: &str, text: &str) -> io::Error {
 }
 
 /// Reads a file that holds one number or `max`: not there, no limit, or a limit.
-fn number(dir: &Path, file: &str) -> io::Result<Option<Option<u64>>> {
+pub(super) fn number(dir: &Path, file: &str) -> io::Result<Option<Option<u64>>> {
     let Some(found) = text::read(&dir.join(file))? else {
         return Ok(None);
     };
@@ -74,7 +74,7 @@ fn number(dir: &Path, file: &str) -> io::Result<Option<Option<u64>>> {
 }
 
 /// Reads one line of a flat keyed file.
-fn keyed(dir: &Path, file: &str, key: &str) -> io::Result<Option<u64>> {
+pub(super) fn keyed(dir: &Path, file: &str, key: &str) -> io::Result<Option<u64>> {
     let Some(found) = text::read(&dir.join(file))? else {
         return Ok(None);
     };
@@ -296,7 +296,7 @@ pub(crate) fn observe(
 }
 
 /// Returns the most that was ever charged to a group; version 2 has it since Linux 5.19.
-fn memory_peak(dir: &Dir) -> Option<u64> {
+pub(super) fn memory_peak(dir: &Dir) -> Option<u64> {
     let file = if dir.unified {
         "memory.peak"
     } else {

@@ -45,6 +45,20 @@ Exit codes, with NAME: 0 active (Running, Updating, Completed), 3 not active or 
 settled in time, 4 no such name. Without NAME: 0; with --wait 3 if one is not active.
 Always: 1 failed, 5 no daemon answers";
 
+pub(super) const TOP_HELP: &str = "\
+Examples:
+  reconciler top
+  reconciler top --sort memory -n 5
+  reconciler top --once -o json | jq '.containers[0].name'
+
+CPU% is of one processor: 200 is two of them busy. MEMORY is the working set: what is charged
+less page cache that was not used lately. PEAK is the most ever charged. HELD% is the part of
+the time that the cpu quota held processes back. What this host does not count is `-`.
+
+On a terminal the table is drawn anew in its place, else tables follow one another; ^C ends it.
+
+Exit codes: 0 done, 1 failed, 5 no daemon answers";
+
 pub(super) const LOGS_HELP: &str = "\
 Examples:
   reconciler logs web

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use reconciler_daemon::api::wire::Detail;
 use specs::status::{Condition, ConditionKind, Failure, ProcessStatus, Status, Truth};
+use specs::usage::ContainerUsage;
 
 use super::paint::Tone;
 use super::status::{next_try, state};
 use super::table::{Cell, Grid};
-use super::{Look, escape, events, human};
+use super::{Look, escape, events, human, usage};
 
 /// Returns the whole page.
 pub(crate) fn describe(detail: &Detail, look: &Look) -> String {
@@ -30,6 +31,9 @@ pub(crate) fn describe(detail: &Detail, look: &Look) -> String {
     page.conditions(&status.conditions);
     page.processes(&status.processes);
     page.limits(status, &detail.limits);
+    if let Some(usage) = &detail.usage {
+        page.usage(usage);
+    }
     page.mounts(&detail.mounts);
     page.events(detail);
     page.out
@@ -241,6 +245,16 @@ impl Page<'_> {
     fn section(&mut self, title: &str) {
         let title = self.look.paint.put(Tone::Strong, &format!("{title}:"));
         self.out.push_str(&format!("\n{title}\n"));
+    }
+
+    fn usage(&mut self, usage: &ContainerUsage) {
+        let mut grid = Grid::new(&["COUNTED", "SO FAR"]);
+        let pairs = usage::pairs(usage);
+        let is_empty = pairs.is_empty();
+        for (label, value) in pairs {
+            grid.push(vec![Cell::plain(label), Cell::plain(value)]);
+        }
+        self.grid("Usage, read now", grid, is_empty);
     }
 
     fn pair(&mut self, name: &str, value: &str, tone: Tone) {

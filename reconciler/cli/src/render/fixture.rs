@@ -12,6 +12,9 @@ use specs::status::{
     Condition, ConditionKind, Failure, NetworkStatus, Phase, ProcessStatus, Status, Truth, Usage,
 };
 
+mod usage;
+pub(crate) use usage::samples;
+
 /// 2026-01-31 12:00:00 UTC.
 pub(crate) const NOW_MS: u64 = 1_769_860_800_000;
 
@@ -245,6 +248,7 @@ pub(crate) fn detail(view: ContainerView) -> Detail {
         limits: pairs(&[("memory", "64Mi"), ("swap", "0"), ("pids", "128")]),
         events: history(),
         refusal: Some("error[E0107]: unknown field `comand`\n --> web.yaml:9:7\n".into()),
+        usage: samples().1.containers.pop(),
     }
 }
 

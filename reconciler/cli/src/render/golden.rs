@@ -9,7 +9,9 @@ use reconciler_daemon::api::wire::{
     Applied, AppliedContainer, Difference, GenerationView, History, PlanField,
 };
 
-use super::{Look, apply, describe, doctor, escape, events, fixture, history, plan, status, why};
+use super::{
+    Look, apply, describe, doctor, escape, events, fixture, history, plan, status, top, why,
+};
 
 fn look(color: bool) -> Look {
     Look {
@@ -202,4 +204,14 @@ fn the_doctor_names_what_to_do() {
         "doctor.txt",
         &doctor::doctor(&fixture::doctor(), look(false).paint),
     );
+}
+
+#[test]
+fn top_shows_rates_and_what_is_nearly_full() {
+    let (before, after) = fixture::samples();
+    let shown = top::Top::between(&before, &after);
+    check_plain("top.txt", &top::table(&shown, look(false).paint));
+    check("top-color.txt", &top::table(&shown, look(true).paint));
+    let none = top::table(&top::Top::default(), look(false).paint);
+    assert_eq!(none, "no containers\n");
 }

@@ -367,3 +367,66 @@ fn json_and_yaml_hold_no_character_that_a_terminal_obeys() {
         assert_eq!(back, bad, "{format} means the same");
     }
 }
+
+/// A daemon whose one container uses half a processor, by a clock of its own.
+fn uses() -> Daemon {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static SAMPLES: AtomicU64 = AtomicU64::new(0);
+    let sample = || async {
+        let times = SAMPLES.fetch_add(1, Ordering::Relaxed);
+        Json(serde_json::json!({
+            "atMs": 1000 * times,
+            "containers": [
+                {"name": "idle", "life": 1, "cpuUsec": 0},
+                {"name": "web", "life": 1, "cpuUsec": 500_000 * times, "pids": 3},
+            ],
+        }))
+    };
+    Daemon::start(Router::new().route("/usage", get(sample)))
+}
+
+#[test]
+fn top_compares_two_samples() {
+    let daemon = uses();
+    let once = ["top", "--once", "--interval", "100ms"];
+    let out = daemon.run(&once).good();
+    let names: Vec<&str> = out
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(names, ["NAME", "web", "idle"], "the busiest first");
+    assert!(out.contains("50.0"), "{out}");
+    let json = daemon
+        .run(&["top", "-o", "json", "-n", "1", "--interval", "100ms"])
+        .good();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let wanted = serde_json::json!({
+        "intervalMs": 1000,
+        "containers": [{"name": "web", "cpuPermille": 500, "pids": 3}],
+    });
+    assert_eq!(json, wanted, "what is not counted is left out");
+}
+
+#[test]
+fn top_goes_on_until_its_reader_leaves() {
+    let daemon = uses();
+    let socket = daemon.socket();
+    let mut child = reconciler(&["top", "--interval", "100ms", "--socket"])
+        .arg(socket)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut tables = 0;
+    while tables < 3 {
+        let mut line = String::new();
+        assert!(std::io::BufRead::read_line(&mut out, &mut line).unwrap() > 0);
+        assert!(
+            !line.contains('\u{1b}'),
+            "nothing is drawn in place: {line:?}"
+        );
+        tables += usize::from(line.starts_with("NAME"));
+    }
+    drop(out);
+    assert!(child.wait().unwrap().success());
+}

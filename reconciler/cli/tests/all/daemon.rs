@@ -214,6 +214,7 @@ pub(crate) fn list(views: &[Value]) -> List {
 
 pub(crate) fn detail(view: &Value) -> Detail {
     Detail {
+        usage: None,
         view: parse(view),
         effective: json!({"hostname": "web"}),
         mounts: Default::default(),

@@ -26,9 +26,10 @@ use super::auth::{Access, Peer, Right};
 use super::exec::{self, Execs};
 use super::problem::Refused;
 use super::wire::{Check, Detail, Doctor, Done, List, PROTOCOL, Sync, Version, Why};
-use super::{past, plans, stream, views, why as reasons};
+use super::{past, plans, stream, usage, views, why as reasons};
 use crate::board::Board;
 use crate::commit;
+use crate::host::Use;
 use crate::keeper::{Desk, Note, View};
 use crate::overrides::Order;
 use crate::shell::Message;
@@ -62,6 +63,8 @@ pub(crate) struct App {
     pub(crate) driver: Arc<dyn Driver>,
     /// What this host can do; blocks.
     pub(crate) doctor: Arc<dyn Fn() -> Vec<Check> + Send + std::marker::Sync>,
+    /// What containers use; blocks.
+    pub(crate) usage: Arc<Use>,
     /// Where a container's logs are.
     pub(crate) log_directory: Arc<dyn Fn(&Key) -> PathBuf + Send + std::marker::Sync>,
     /// Commands that run.
@@ -134,7 +137,7 @@ impl<T: DeserializeOwned, S: Send + std::marker::Sync> FromRequestParts<S> for A
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Refused>;
-type Shared = State<Arc<App>>;
+pub(super) type Shared = State<Arc<App>>;
 
 /// Returns every route. The layers that say who asks are put around it.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -150,6 +153,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/events", get(stream::events))
         .route("/v1/watch", get(stream::watch))
         .route("/v1/doctor", get(doctor))
+        .route("/v1/usage", get(usage::all))
         .route_layer(middleware::from_fn(may_read));
     let write = Router::new()
         .route("/v1/containers/{name}/{order}", post(order))
@@ -290,13 +294,9 @@ async fn detail(State(app): Shared, Path(name): Path<String>) -> Answer<Detail> 
     let entry = view.entries.get(&key);
     let refusal = entry.and_then(|entry| entry.refusal.as_ref());
     let refusal = refusal.or_else(|| view.invalid.get(&key).map(|(_, refusal)| refusal));
-    Ok(Json(views::detail(
-        container,
-        entry,
-        refusal,
-        observed.as_ref(),
-        events,
-    )))
+    let mut detail = views::detail(container, entry, refusal, observed.as_ref(), events);
+    detail.usage = usage::one(&app, key.clone()).await;
+    Ok(Json(detail))
 }
 
 async fn why(State(app): Shared, Path(name): Path<String>) -> Answer<Why> {

@@ -140,6 +140,7 @@ pub(crate) fn detail(
         limits: life.map(limits).unwrap_or_default(),
         events,
         refusal: refusal.map(|refusal| refusal.rendered.clone()),
+        usage: None,
     }
 }
 

@@ -21,6 +21,7 @@
 //! | `GET /events?after=&key=&follow=&tail=` | lines of `specs::event::Event` |
 //! | `GET /watch` | lines of [`ContainerView`], one for each that changes; first all of them |
 //! | `GET /doctor` | [`Doctor`] |
+//! | `GET /usage` | `specs::usage::UsageSample` |
 //!
 //! An error is a [`Problem`] with status 400, 403, 404, 405, 409 or 503. `follow` keeps the
 //! answer open, one JSON object a line.
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use specs::event::Event;
 use specs::status::Status;
+use specs::usage::ContainerUsage;
 
 /// Version of the protocol.
 pub const PROTOCOL: u32 = 1;
@@ -121,6 +123,9 @@ pub struct Detail {
     pub events: Vec<Event>,
     /// A refusal of the newest text, rendered.
     pub refusal: Option<String>,
+    /// What its newest life uses, read for this answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<ContainerUsage>,
 }
 
 /// One causal chain, outermost first.
