@@ -34,14 +34,14 @@ const PLANS: [Plan; 5] = [
         name: "v2",
         about: "cgroup version 2 alone, classic assembly of the root, raised hard limits",
         same_disk: false,
-        checks: 26,
+        checks: 28,
         longest: BOOT_MAX,
     },
     Plan {
         name: "v1",
         about: "cgroup version 1 alone",
         same_disk: false,
-        checks: 23,
+        checks: 25,
         longest: BOOT_MAX,
     },
     Plan {
