@@ -88,10 +88,10 @@ impl Client {
                 return Err(refusal(response).await);
             }
             let upgraded = hyper::upgrade::on(response).await;
-            let raw = match ask.terminal {
-                Some(_) => Some(Raw::take().map_err(AskError::Terminal)?),
-                None => None,
-            };
+            // Where keys are not passed on, they go on meaning something here.
+            let is_typed_on = ask.terminal.is_some() && ask.input;
+            let raw = is_typed_on.then(Raw::take).transpose();
+            let raw = raw.map_err(AskError::Terminal)?;
             let took_part = take_part(upgraded.map_err(AskError::Broken)?, ask).await;
             drop(raw);
             took_part
