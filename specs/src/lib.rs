@@ -7,6 +7,7 @@
 //! edit costs), [`status`] and [`event`] (what people read).
 #![forbid(unsafe_code)]
 
+pub mod capacity;
 pub mod change;
 pub mod config;
 pub mod desired;

@@ -17,12 +17,12 @@ use specs::id::Key;
 pub(crate) use applied::{ApplyArgs, DeleteArgs, DiffArgs, GetArgs, RollbackArgs};
 pub(crate) use exec::ExecArgs;
 use help::{
-    APPLY_HELP, COMPLETION_HELP, DELETE_HELP, DRAIN_HELP, EXEC_HELP, EXIT_CODES, LOGS_HELP,
-    MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, STORE_HELP, SYNC_HELP, TOP_HELP,
-    VALIDATE_HELP, order_help,
+    APPLY_HELP, CAPACITY_HELP, COMPLETION_HELP, DELETE_HELP, DRAIN_HELP, EXEC_HELP, EXIT_CODES,
+    LOGS_HELP, MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, STORE_HELP, SYNC_HELP,
+    TOP_HELP, VALIDATE_HELP, order_help,
 };
 pub(crate) use papers::{CompletionArgs, ManArgs, Shell};
-pub(crate) use plain::{DoctorArgs, VersionArgs};
+pub(crate) use plain::{CapacityArgs, DoctorArgs, VersionArgs};
 pub(crate) use run::{DrainArgs, RootAssembly, RunArgs};
 pub(crate) use store::{StoreAct, StoreArgs};
 pub(crate) use top::{SortBy, TopArgs};
@@ -181,6 +181,9 @@ pub(crate) enum Command {
         reconciler explain E0107\n  reconciler explain           all fields\n\n\
         Exit codes: 0 done, 1 there is no such field or code")]
     Explain(ExplainArgs),
+    /// Tell what this host has for containers, and what is left of it
+    #[command(after_help = CAPACITY_HELP)]
+    Capacity(CapacityArgs),
     /// Tell what this host can do, and what is done instead where it cannot
     #[command(
         after_help = "Examples:\n  reconciler doctor\n  reconciler doctor -o json\n\n\

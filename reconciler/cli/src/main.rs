@@ -66,6 +66,7 @@ fn dispatch(session: &mut Session, cli: &Cli) -> Result<Exit, Failure> {
         // The daemon's socket has its default in the configuration.
         Command::Run(args) => cmd::run::run(args, cli.common.socket.clone()),
         Command::Status(args) => cmd::status::status(session, args),
+        Command::Capacity(args) => cmd::capacity::capacity(session, args),
         Command::Top(args) => cmd::top::top(session, args),
         Command::Describe(args) => cmd::describe::describe(session, args),
         Command::Why(args) => cmd::why::why(session, args),

@@ -2,6 +2,7 @@
 //! arguments.
 
 pub(crate) mod apply;
+pub(crate) mod capacity;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod escape;

@@ -1,6 +1,7 @@
 //! The daemon's socket: HTTP/1.1 over a path socket, JSON bodies, one version in the path.
 
 pub(crate) mod auth;
+mod capacity;
 pub(crate) mod exec;
 pub mod frames;
 mod logs;

@@ -266,6 +266,7 @@ impl Start {
             driver: Arc::clone(&self.host.driver),
             doctor: Arc::clone(&self.host.doctor),
             usage: Arc::clone(&self.host.usage),
+            room: Arc::clone(&self.host.room),
             log_directory: Arc::clone(&self.host.log_directory),
             execs: Execs::new(Arc::clone(&self.host.exec)),
             ready,

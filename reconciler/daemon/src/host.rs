@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use driver_api::{Deadline, Driver, Wake};
-use driver_linux::{CheckResult, HostOptions, LinuxHost, OpenError};
+use driver_linux::{CheckResult, HostOptions, LinuxHost, OpenError, Room};
 pub(crate) use driver_linux::{
     Command, Ended, Ends, ExecError, Handle, Program, Running, Window, boot_ms, resize,
 };
@@ -28,6 +28,8 @@ pub(crate) struct Host {
     pub(crate) doctor: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
     /// What containers use: one, or all; blocks.
     pub(crate) usage: Arc<Use>,
+    /// What it has for containers; blocks.
+    pub(crate) room: Arc<dyn Fn() -> Room + Send + Sync>,
     /// Where a container's logs are.
     pub(crate) log_directory: Arc<dyn Fn(&Key) -> PathBuf + Send + Sync>,
     /// Runs commands.
@@ -59,11 +61,12 @@ pub(crate) fn open(
     };
     let host = Arc::new(LinuxHost::open(options, wake)?);
     let (doctor, logs) = (Arc::clone(&host), Arc::clone(&host));
-    let (usage, exec) = (Arc::clone(&host), Arc::clone(&host));
+    let (usage, room, exec) = (Arc::clone(&host), Arc::clone(&host), Arc::clone(&host));
     Ok(Host {
         driver: host,
         doctor: Arc::new(move || doctor.doctor().into_iter().map(check).collect()),
         usage: Arc::new(move |only| usage.usage(only)),
+        room: Arc::new(move || room.room()),
         log_directory: Arc::new(move |key| logs.log_directory(key)),
         exec: Arc::new(move |command, deadline| exec.exec(command, deadline)),
     })

@@ -87,3 +87,39 @@ fn traffic_is_counted_as_the_container_sees_it() {
     assert!(network("sentPackets") >= 3);
     finish(world, &host);
 }
+
+#[test]
+fn what_is_given_away_is_gone_from_what_the_host_has() {
+    let (mut world, host, _neighbour) = wired();
+    world.start();
+    let before = world.json(&["capacity", "-o", "json"]);
+    world.write("web.yaml", &page("web", ""));
+    world.write("busy.yaml", BUSY);
+    world.wait_phase("web", "Running");
+    world.wait_phase("busy", "Running");
+    let after = world.json(&["capacity", "-o", "json"]);
+    let grown = |resource: &str, field: &str| {
+        let of = |told: &Value| told[resource][field].as_i64().unwrap_or_default();
+        of(&after) - of(&before)
+    };
+    assert_eq!(after["containers"], 2, "{after:#}");
+    assert_eq!(grown("memory", "granted"), 64 << 20, "{after:#}");
+    assert_eq!(grown("memory", "unlimited"), 1);
+    assert_eq!(grown("cpu", "granted"), 200);
+    assert_eq!(grown("idRanges", "left"), -2);
+    assert_eq!(grown("addresses", "left"), -1, "one is isolated");
+    assert_eq!(before["addresses"]["total"], 254);
+    let total = after["memory"]["total"].as_u64().unwrap_or_default();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").expect("read it");
+    assert!(meminfo.contains(&format!("{} kB", total / 1024)), "{total}");
+    for name in ["web.yaml", "busy.yaml"] {
+        world.remove(name);
+    }
+    for name in ["web", "busy"] {
+        world.wait_gone(name);
+    }
+    let end = world.json(&["capacity", "-o", "json"]);
+    assert_eq!(end["idRanges"], before["idRanges"]);
+    assert_eq!(end["addresses"], before["addresses"]);
+    finish(world, &host);
+}

@@ -59,6 +59,17 @@ On a terminal the table is drawn anew in its place, else tables follow one anoth
 
 Exit codes: 0 done, 1 failed, 5 no daemon answers";
 
+pub(super) const CAPACITY_HELP: &str = "\
+Examples:
+  reconciler capacity
+  reconciler capacity -o json | jq .idRanges.left
+
+GONE is, for memory, cpu and pids, the sum of the limits of all containers that are wanted; it
+may be more than there is. NO LIMIT counts containers that no sum can. Disk is the file system
+of the state directory, whoever fills it.
+
+Exit codes: 0 done, 1 failed, 5 no daemon answers";
+
 pub(super) const LOGS_HELP: &str = "\
 Examples:
   reconciler logs web

@@ -17,3 +17,10 @@ pub(crate) struct VersionArgs {
     #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub(crate) output: Format,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct CapacityArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub(crate) output: Format,
+}

@@ -13,7 +13,7 @@ use specs::status::{
 };
 
 mod usage;
-pub(crate) use usage::samples;
+pub(crate) use usage::{capacity, samples};
 
 /// 2026-01-31 12:00:00 UTC.
 pub(crate) const NOW_MS: u64 = 1_769_860_800_000;

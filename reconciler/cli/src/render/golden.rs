@@ -10,7 +10,8 @@ use reconciler_daemon::api::wire::{
 };
 
 use super::{
-    Look, apply, describe, doctor, escape, events, fixture, history, plan, status, top, why,
+    Look, apply, capacity, describe, doctor, escape, events, fixture, history, plan, status, top,
+    why,
 };
 
 fn look(color: bool) -> Look {
@@ -214,4 +215,13 @@ fn top_shows_rates_and_what_is_nearly_full() {
     check("top-color.txt", &top::table(&shown, look(true).paint));
     let none = top::table(&top::Top::default(), look(false).paint);
     assert_eq!(none, "no containers\n");
+}
+
+#[test]
+fn capacity_shows_what_is_gone_and_what_is_tight() {
+    let told = fixture::capacity();
+    check_plain(
+        "capacity.txt",
+        &capacity::capacity(&told, look(false).paint),
+    );
 }

@@ -26,7 +26,7 @@ use super::auth::{Access, Peer, Right};
 use super::exec::{self, Execs};
 use super::problem::Refused;
 use super::wire::{Check, Detail, Doctor, Done, List, PROTOCOL, Sync, Version, Why};
-use super::{past, plans, stream, usage, views, why as reasons};
+use super::{capacity, past, plans, stream, usage, views, why as reasons};
 use crate::board::Board;
 use crate::commit;
 use crate::host::Use;
@@ -65,6 +65,8 @@ pub(crate) struct App {
     pub(crate) doctor: Arc<dyn Fn() -> Vec<Check> + Send + std::marker::Sync>,
     /// What containers use; blocks.
     pub(crate) usage: Arc<Use>,
+    /// What the host has for them; blocks.
+    pub(crate) room: Arc<dyn Fn() -> driver_linux::Room + Send + std::marker::Sync>,
     /// Where a container's logs are.
     pub(crate) log_directory: Arc<dyn Fn(&Key) -> PathBuf + Send + std::marker::Sync>,
     /// Commands that run.
@@ -154,6 +156,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/watch", get(stream::watch))
         .route("/v1/doctor", get(doctor))
         .route("/v1/usage", get(usage::all))
+        .route("/v1/capacity", get(capacity::capacity))
         .route_layer(middleware::from_fn(may_read));
     let write = Router::new()
         .route("/v1/containers/{name}/{order}", post(order))

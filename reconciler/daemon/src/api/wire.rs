@@ -22,6 +22,7 @@
 //! | `GET /watch` | lines of [`ContainerView`], one for each that changes; first all of them |
 //! | `GET /doctor` | [`Doctor`] |
 //! | `GET /usage` | `specs::usage::UsageSample` |
+//! | `GET /capacity` | `specs::capacity::Capacity` |
 //!
 //! An error is a [`Problem`] with status 400, 403, 404, 405, 409 or 503. `follow` keeps the
 //! answer open, one JSON object a line.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reconciler_core::io::Mode;
+use specs::config::Config;
 use specs::desired::Desired;
 use specs::event::Severity;
 use specs::id::{Generation, Key};
@@ -35,6 +36,8 @@ pub(crate) struct View {
     pub(crate) invalid: BTreeMap<Key, (String, Refusal)>,
     /// What may be destroyed.
     pub(crate) mode: Mode,
+    /// The configuration in force.
+    pub(crate) config: Arc<Config>,
 }
 
 impl Default for View {
@@ -48,6 +51,7 @@ impl Default for View {
             listed: false,
             invalid: BTreeMap::new(),
             mode: NOTHING,
+            config: Arc::default(),
         }
     }
 }
@@ -237,6 +241,7 @@ impl Keeper {
         let view = View {
             invalid: self.invalid(),
             mode: self.mode.unwrap_or(NOTHING),
+            config: Arc::clone(&self.config),
             entries: entries.collect(),
             refused: refused.collect(),
             notices: self.notices(),
