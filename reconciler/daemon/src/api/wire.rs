@@ -27,12 +27,14 @@
 //! An error is a [`Problem`] with status 400, 403, 404, 405, 409 or 503. `follow` keeps the
 //! answer open, one JSON object a line.
 
-use std::collections::BTreeMap;
+mod exec;
 
 use serde::{Deserialize, Serialize};
 use specs::event::Event;
 use specs::status::Status;
 use specs::usage::ContainerUsage;
+
+pub use exec::{ExecAsk, TerminalAsk};
 
 /// Version of the protocol.
 pub const PROTOCOL: u32 = 1;
@@ -354,38 +356,6 @@ pub struct Check {
     pub detail: String,
     /// What to do about it.
     pub remedy: Option<String>,
-}
-
-/// What to run in a container. What is not said is as it is for one of its processes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ExecAsk {
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// Like which process; the first by name if none is said.
-    pub process: Option<String>,
-    /// Variables beside that process' own.
-    pub env: BTreeMap<String, String>,
-    /// `user[:group]`, names or numbers, looked up inside the root.
-    pub user: Option<String>,
-    /// Working directory inside the root.
-    pub work_dir: Option<String>,
-    /// On a terminal.
-    pub terminal: Option<TerminalAsk>,
-    /// Its standard input can be written to.
-    pub input: bool,
-}
-
-/// A terminal for a command.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TerminalAsk {
-    /// Lines.
-    pub rows: u16,
-    /// Characters in a line.
-    pub columns: u16,
-    /// Kind, as `TERM` names it.
-    pub kind: Option<String>,
 }
 
 /// It was done, or is under way.
