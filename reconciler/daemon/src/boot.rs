@@ -137,6 +137,9 @@ pub fn run(options: &RunOptions) -> Result<(), RunError> {
         // A full inbox may lose a hint: the next look at everything is never far.
         drop(hinted.try_send(Message::Wake(wake)));
     };
+    // Before the driver, whose own directories may lie there and are nobody else's.
+    server::make_way(&settings.socket, &access)
+        .map_err(|err: ListenError| RunError::Socket(err.into()))?;
     let host = host::open(&settings, Arc::new(wake)).map_err(RunError::Host)?;
     let found = recover::look(&*host.driver);
     // The driver has a runtime of its own, which may not end inside this one.

@@ -50,6 +50,35 @@ pub(crate) enum ListenError {
     },
 }
 
+/// Makes what is missing of the directories on the way to the socket, such that those who may
+/// use it get there; what is there stays as it is.
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn make_way(path: &Path, access: &Access) -> Result<(), ListenError> {
+    let made = |directory: &Path| {
+        let (socket, _) = access.socket_mode();
+        let mode = if socket == 0o600 { 0o700 } else { 0o755 };
+        match std::fs::create_dir(directory) {
+            Ok(()) => std::fs::set_permissions(directory, std::fs::Permissions::from_mode(mode)),
+            Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(err) => Err(err),
+        }
+    };
+    let above = path.ancestors().skip(1);
+    let missing: Vec<&Path> = above
+        .take_while(|directory| !directory.as_os_str().is_empty() && !directory.exists())
+        .collect();
+    for directory in missing.into_iter().rev() {
+        made(directory).map_err(|source| ListenError::System {
+            what: "make the directory of",
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
 /// Makes the socket. What an earlier daemon left is replaced when nobody answers there.
 ///
 /// *Guarantees:* the path either holds a socket with its final owner and permissions, or
@@ -71,9 +100,7 @@ pub(crate) fn listen(path: &Path, access: &Access) -> Result<UnixListener, Liste
         }
         Ok(_) | Err(_) => {}
     }
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(system("make the directory of"))?;
-    }
+    make_way(path, access)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
     // Left by a process of the same number that was killed in between.
@@ -168,5 +195,31 @@ async fn connection(stream: UnixStream, peer: Peer, app: Arc<App>) {
         .await;
     if let Err(err) = served {
         tracing::debug!(uid = peer.uid, err = %err, "connection");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_use_the_socket_gets_there() {
+        let place = tempfile::tempdir().unwrap();
+        let mode = |name: &str| {
+            let facts = std::fs::metadata(place.path().join(name)).unwrap();
+            facts.permissions().mode() & 0o777
+        };
+        let group = Access {
+            read: vec![60_101],
+            write: Vec::new(),
+        };
+        make_way(&place.path().join("a/b/sock"), &group).unwrap();
+        assert_eq!((mode("a"), mode("a/b")), (0o755, 0o755));
+        let closed = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(place.path().join("a"), closed).unwrap();
+        make_way(&place.path().join("a/b/sock"), &group).unwrap();
+        assert_eq!(mode("a"), 0o700, "what is there stays as it is");
+        make_way(&place.path().join("c/sock"), &Access::default()).unwrap();
+        assert_eq!(mode("c"), 0o700);
     }
 }

@@ -13,6 +13,9 @@ const SYNC: &str =
     "POST /v1/sync HTTP/1.1\r\nhost: d\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 const STOP: &str = "POST /v1/containers/x/stop HTTP/1.1\r\nhost: d\r\nconnection: \
                     close\r\ncontent-length: 0\r\n\r\n";
+const EXEC: &str = "POST /v1/containers/x/exec HTTP/1.1\r\nhost: d\r\nconnection: upgrade, \
+                    close\r\nupgrade: reconciler-exec\r\ncontent-length: 18\r\n\r\n\
+                    {\"command\":[\"/x\"]}";
 
 fn status(world: &World, (uid, gid): (u32, u32), request: &str) -> Option<u16> {
     let output = world.ask_as(uid, gid, request);
@@ -41,6 +44,7 @@ fn a_reading_group_sees_and_orders_nothing() {
     assert_eq!(status(&world, READER, LIST), Some(200));
     assert_eq!(status(&world, READER, SYNC), Some(403));
     assert_eq!(status(&world, READER, STOP), Some(403));
+    assert_eq!(status(&world, READER, EXEC), Some(403));
     assert!(world.log().contains("forbidden"), "a refusal leaves a line");
     assert_eq!(
         status(&world, STRANGER, LIST),
@@ -64,5 +68,6 @@ fn with_two_groups_the_peer_check_alone_decides_and_holds() {
         assert_eq!(status(&world, peer, LIST), Some(list), "{peer:?}");
         assert_eq!(status(&world, peer, SYNC), Some(sync), "{peer:?}");
         assert_eq!(status(&world, peer, STOP), Some(stop), "{peer:?}");
+        assert_eq!(status(&world, peer, EXEC), Some(stop), "{peer:?}");
     }
 }
