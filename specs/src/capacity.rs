@@ -16,8 +16,9 @@ pub struct Capacity {
     pub cpu: Granted,
     /// Tasks, against limits.
     pub pids: Granted,
-    /// Bytes of the state directory's file system.
-    pub disk: Stock,
+    /// Bytes of the state directory's file system, if that could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Stock>,
     /// Ranges of ids in `pools.ids`.
     pub id_ranges: Stock,
     /// Addresses in `pools.addresses`, one for each isolated network.
@@ -83,7 +84,7 @@ impl Capacity {
             ("memory", self.memory.permille()),
             ("cpu", self.cpu.permille()),
             ("pids", self.pids.permille()),
-            ("disk", self.disk.permille()),
+            ("disk", self.disk.as_ref().and_then(Stock::permille)),
             ("id ranges", self.id_ranges.permille()),
             ("addresses", self.addresses.permille()),
         ]
@@ -109,10 +110,10 @@ mod tests {
     #[test]
     fn the_tightest_is_what_is_gone_for_the_largest_part() {
         let mut capacity = Capacity {
-            disk: Stock {
+            disk: Some(Stock {
                 total: 100,
                 left: 60,
-            },
+            }),
             id_ranges: Stock { total: 10, left: 7 },
             ..Capacity::default()
         };

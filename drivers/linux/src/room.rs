@@ -18,7 +18,7 @@ pub struct Room {
     /// Most tasks of the whole host.
     pub pids: Option<u64>,
     /// Bytes of the state directory's file system.
-    pub disk: Stock,
+    pub disk: Option<Stock>,
 }
 
 impl LinuxHost {
@@ -36,7 +36,7 @@ impl LinuxHost {
                     total: found.f_blocks.saturating_mul(found.f_frsize),
                     left: found.f_bavail.saturating_mul(found.f_frsize),
                 })
-                .unwrap_or_default(),
+                .ok(),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use driver_api::{Deadline, Driver, Wake};
-use driver_linux::{CheckResult, HostOptions, LinuxHost, OpenError, Room};
+use driver_linux::{CheckResult, HostOptions, LinuxHost, OpenError};
 pub(crate) use driver_linux::{
-    Command, Ended, Ends, ExecError, Handle, Program, Running, Window, boot_ms, resize,
+    Command, Ended, Ends, ExecError, Handle, Program, Room, Running, Window, boot_ms, resize,
 };
 use specs::id::Key;
 use specs::usage::ContainerUsage;

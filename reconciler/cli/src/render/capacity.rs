@@ -18,9 +18,9 @@ pub(crate) fn capacity(told: &Capacity, paint: Paint) -> String {
     grid.push(granted(memory, &told.memory, human::bytes));
     grid.push(granted(cpu, &told.cpu, processors));
     grid.push(granted(pids, &told.pids, count));
-    grid.push(stock(disk, &told.disk, human::bytes));
-    grid.push(stock(ranges, &told.id_ranges, count));
-    grid.push(stock(addresses, &told.addresses, count));
+    grid.push(stock(disk, told.disk.as_ref(), human::bytes));
+    grid.push(stock(ranges, Some(&told.id_ranges), count));
+    grid.push(stock(addresses, Some(&told.addresses), count));
     let mut out = grid.take(paint);
     let isolated = told.more_containers.min(told.addresses.left);
     out.push_str(&format!(
@@ -63,14 +63,14 @@ fn granted(
 
 fn stock(
     (name, permille): (&str, Option<u64>),
-    of: &Stock,
+    of: Option<&Stock>,
     show: impl Fn(u64) -> String,
 ) -> Vec<Cell> {
     vec![
         Cell::plain(name),
-        Cell::plain(show(of.total)),
-        Cell::plain(show(of.total.saturating_sub(of.left))),
-        Cell::plain(show(of.left)),
+        Cell::option(of.map(|of| show(of.total))),
+        Cell::option(of.map(|of| show(of.total.saturating_sub(of.left)))),
+        Cell::option(of.map(|of| show(of.left))),
         part(permille),
         Cell::plain("-"),
     ]

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use driver_linux::Room;
 use specs::capacity::{Capacity, Stock};
 use specs::config::Pools;
 use specs::desired::IdRange;
@@ -14,6 +13,7 @@ use specs::desired::IdRange;
 use super::problem::Refused;
 use super::routes::{Answer, Shared, blocking};
 use crate::addresses;
+use crate::host::Room;
 use crate::keeper::View;
 
 /// Answers with all of it.

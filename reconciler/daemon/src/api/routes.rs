@@ -29,7 +29,7 @@ use super::wire::{Check, Detail, Doctor, Done, List, PROTOCOL, Sync, Version, Wh
 use super::{capacity, past, plans, stream, usage, views, why as reasons};
 use crate::board::Board;
 use crate::commit;
-use crate::host::Use;
+use crate::host::{Room, Use};
 use crate::keeper::{Desk, Note, View};
 use crate::overrides::Order;
 use crate::shell::Message;
@@ -66,7 +66,7 @@ pub(crate) struct App {
     /// What containers use; blocks.
     pub(crate) usage: Arc<Use>,
     /// What the host has for them; blocks.
-    pub(crate) room: Arc<dyn Fn() -> driver_linux::Room + Send + std::marker::Sync>,
+    pub(crate) room: Arc<dyn Fn() -> Room + Send + std::marker::Sync>,
     /// Where a container's logs are.
     pub(crate) log_directory: Arc<dyn Fn(&Key) -> PathBuf + Send + std::marker::Sync>,
     /// Commands that run.
