@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use driver_api::{Deadline, Driver, Mark, Observed, Outcome, Scope, Step, StepError, Wake};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -103,6 +103,9 @@ pub struct LinuxHost {
     /// Held for reading while groups are made and shims join theirs, for writing while empty
     /// directories of the instance are taken away.
     parents: RwLock<()>,
+    /// Held by whoever takes those away: one that finds another at it waits, and then sees what
+    /// the other could not yet.
+    pruning: Mutex<()>,
     options: HostOptions,
 }
 
@@ -156,6 +159,7 @@ impl LinuxHost {
             wakes: Wakes::start(&instance, wake).map_err(OpenError::Events)?,
             open_files: raise_open_files(),
             parents: RwLock::new(()),
+            pruning: Mutex::new(()),
             places,
             layout,
             options,
@@ -188,8 +192,10 @@ impl LinuxHost {
         act()
     }
 
-    /// Takes away the instance's own cgroup directories if they are empty.
+    /// Takes away the instance's own cgroup directories if they are empty. While groups are made
+    /// they stay: whoever removes such a group takes them away.
     pub(crate) fn prune_parents(&self) {
+        let _alone = self.pruning.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(_held) = self.parents.try_write() else {
             return;
         };

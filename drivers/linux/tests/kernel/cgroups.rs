@@ -313,6 +313,29 @@ fn nested_groups_go_with_theirs() {
 }
 
 #[test]
+fn removals_at_once_leave_nothing() {
+    let world = World::new();
+    for name in ["one", "two"] {
+        let desired = std::sync::Arc::new(world.desired(name));
+        world.done(name, Action::PrepareBundle(desired));
+    }
+    for round in 0..100 {
+        for name in ["one", "two"] {
+            world.done(name, Action::CreateCgroup(full()));
+        }
+        std::thread::scope(|scope| {
+            for name in ["one", "two"] {
+                let world = &world;
+                scope.spawn(move || world.done(name, Action::RemoveCgroup));
+            }
+        });
+        let mut left = world.instance_directories();
+        left.retain(|at| at.exists());
+        assert!(left.is_empty(), "round {round}: {left:?}");
+    }
+}
+
+#[test]
 fn devices_outside_the_list_cannot_be_opened() {
     let world = World::new();
     let mut desired = world.desired("web");
