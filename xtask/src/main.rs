@@ -2,6 +2,7 @@
 //! Each installs what it needs from Debian packages and says what it installs.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod deb;
 mod debian;
@@ -23,6 +24,9 @@ usage: cargo xtask TASK
                     builds a Debian package (--dev: of unoptimised programs)
   vm-test [systemd] boots Debian's kernel in a virtual machine for what this host cannot show;
                     with `systemd` a whole Debian: the package installed, upgraded, removed, purged
+  bench [--dev] [--quick] [GROUP...]
+                    measures beside crun and runc, writes docs/benchmarks.*; a part (groups:
+                    lives living output empty many) or a quick try is only shown
   mutants [NAME]    plants each bug of tests/mutants and checks that its test fails
   build [--release] builds `reconciler` and the static `reconciler-shim`, prints their folder
 ";
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("vm-test") => vm::run(rest),
         Some("deb") => deb::run(rest),
+        Some("bench") => bench::run(rest),
         Some("mutants") => mutants::run(rest.first().map(String::as_str)),
         Some("build") => build::run(rest.iter().any(|word| word == "--release")).map(|dir| {
             say(&format!("built into {}", dir.display()));

@@ -70,6 +70,25 @@ pub(crate) const MANDOC: Package = Package {
     purpose: "the tests of manual pages",
 };
 
+/// What users would pick instead, to be measured beside.
+pub(crate) const CRUN: Package = Package {
+    file: "/usr/bin/crun",
+    name: "crun",
+    purpose: "a runtime that the benchmark measures beside",
+};
+/// Another.
+pub(crate) const RUNC: Package = Package {
+    file: "/usr/sbin/runc",
+    name: "runc",
+    purpose: "a runtime that the benchmark measures beside",
+};
+/// The system call filter that both are given.
+pub(crate) const FILTER: Package = Package {
+    file: "/usr/share/containers/seccomp.json",
+    name: "golang-github-containers-common",
+    purpose: "the filter of the runtimes that are measured beside",
+};
+
 /// The virtual machine.
 pub(crate) const QEMU: Package = Package {
     file: "/usr/bin/qemu-system-x86_64",
