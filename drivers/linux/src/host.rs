@@ -17,7 +17,9 @@ use crate::cgroup::layout::{Layout, LayoutError};
 use crate::clients::Clients;
 use crate::doctor::{self, Check};
 use crate::links::Links;
+use crate::listings::Listings;
 use crate::nft::Firewall;
+use crate::observe::shims::Roll;
 use crate::places::Places;
 use crate::ports::Ports;
 use crate::seccomp::Filters;
@@ -97,6 +99,8 @@ pub struct LinuxHost {
     pub(crate) firewall: Firewall,
     pub(crate) ports: Ports,
     pub(crate) clients: Clients,
+    pub(crate) shims: Roll,
+    pub(crate) listings: Listings,
     pub(crate) wakes: Wakes,
     /// Soft and hard limit of open files as they were before this process raised its own.
     pub(crate) open_files: Option<(u64, u64)>,
@@ -156,6 +160,8 @@ impl LinuxHost {
             ports: Ports::default(),
             links: Links::new().map_err(OpenError::Events)?,
             clients: Clients::default(),
+            shims: Roll::default(),
+            listings: Listings::new(&instance),
             wakes: Wakes::start(&instance, wake).map_err(OpenError::Events)?,
             open_files: raise_open_files(),
             parents: RwLock::new(()),

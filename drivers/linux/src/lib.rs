@@ -19,6 +19,7 @@ mod files;
 mod host;
 mod launch;
 mod links;
+mod listings;
 mod mounts;
 mod nft;
 mod observe;

@@ -22,7 +22,6 @@ use crate::cgroup::{self, Group};
 use crate::clock::boot_ms;
 use crate::error::gap;
 use crate::host::LinuxHost;
-use crate::places::list_marks;
 use crate::{bundle, covers, mounts, process, rootdirs, text};
 
 use network::Table;
@@ -36,7 +35,7 @@ pub(crate) fn observe(host: &LinuxHost, scope: &Scope, deadline: Deadline) -> Ob
     let mut marks = BTreeSet::new();
     let shims = match scope {
         Scope::Host => shims::everywhere(&host.places.instance),
-        Scope::Container(_) => shims::in_groups(host),
+        Scope::Container(key) => shims::of_container(host, key),
     };
     let shims = shims.unwrap_or_else(|gap| {
         gaps.push(gap);
@@ -101,12 +100,16 @@ fn is_in(scope: &Scope, mark: &Mark) -> bool {
     }
 }
 
-/// Lists every place that a mark of the instance can stand in.
+/// Lists every place that a mark of the scope can stand in.
 fn list(host: &LinuxHost, scope: &Scope, marks: &mut BTreeSet<Mark>, gaps: &mut Vec<Gap>) {
-    let instance = &host.places.instance;
+    let key = match scope {
+        Scope::Host => None,
+        Scope::Container(key) => Some(key),
+    };
     for place in [&host.places.runtime, &host.places.ephemeral] {
-        match place.list(instance) {
-            Ok(listed) => marks.extend(listed.marks),
+        let listed = place.check();
+        match listed.and_then(|()| host.listings.marks(&place.path, key)) {
+            Ok(listed) => marks.extend(listed),
             Err(err) => gaps.push(gap(format!("list {}", place.path.display()), &err)),
         }
     }
@@ -120,7 +123,7 @@ fn list(host: &LinuxHost, scope: &Scope, marks: &mut BTreeSet<Mark>, gaps: &mut 
     }
     // Lives of an earlier daemon may stand below another parent than ours: its own group was
     // another one. Their records say where.
-    let own = Mark::cgroup_directory(instance);
+    let own = Mark::cgroup_directory(&host.places.instance);
     for mark in marks.iter().filter(|mark| is_in(scope, mark)) {
         if let Record::Known(launch) = bundle::read(&host.places.bundle(mark), &mark.leaf()) {
             let parents = launch
@@ -132,8 +135,8 @@ fn list(host: &LinuxHost, scope: &Scope, marks: &mut BTreeSet<Mark>, gaps: &mut 
         }
     }
     for directory in directories {
-        match list_marks(&directory, instance) {
-            Ok(listed) => marks.extend(listed.marks),
+        match host.listings.marks(&directory, key) {
+            Ok(listed) => marks.extend(listed),
             Err(err) if err.kind() == io::ErrorKind::NotFound => {}
             Err(err) => gaps.push(gap(format!("list {}", directory.display()), &err)),
         }

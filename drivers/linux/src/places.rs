@@ -141,7 +141,8 @@ pub(crate) fn list_marks(directory: &Path, instance: &Instance) -> io::Result<Li
     Ok(Listed { marks })
 }
 
-fn mark_of(name: &OsStr, instance: &Instance) -> Option<Mark> {
+/// Returns the mark that a name is, if it is one of the instance.
+pub(crate) fn mark_of(name: &OsStr, instance: &Instance) -> Option<Mark> {
     Mark::from_leaf(instance, name.to_str()?).ok()
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use driver_api::{Gap, Mark, ProcessId};
-use specs::id::Instance;
+use rustix::event::epoll;
+use specs::id::{Instance, Key};
 
 use crate::error::gap;
 use crate::host::{LinuxHost, SHIM_NAME};
@@ -16,11 +19,103 @@ pub(crate) type Shims = BTreeMap<Mark, Vec<ProcessId>>;
 
 /// Finds the shims of one life in the group that shims live in.
 pub(crate) fn of_life(host: &LinuxHost, mark: &Mark) -> Result<Vec<ProcessId>, Gap> {
-    Ok(in_groups(host)?.remove(mark).unwrap_or_default())
+    Ok(of_container(host, &mark.key)?
+        .remove(mark)
+        .unwrap_or_default())
 }
 
-/// Finds shims in the group that they live in, without looking at every process.
-pub(crate) fn in_groups(host: &LinuxHost) -> Result<Shims, Gap> {
+/// Shims that were looked at before and have lived ever since: a look at one container costs
+/// nothing for each other one. A process is told apart from a later one of its pid by a
+/// descriptor that says when it ended (`pidfd_open(2)`).
+#[derive(Debug, Default)]
+pub(crate) struct Roll(Mutex<Page>);
+
+#[derive(Debug, Default)]
+struct Page {
+    /// Tells which of them ended.
+    poll: Option<OwnedFd>,
+    known: BTreeMap<u32, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    mark: Mark,
+    id: ProcessId,
+    _process: OwnedFd,
+}
+
+impl Page {
+    /// Strikes off who ended; all of them if that cannot be told.
+    fn strike_off(&mut self) {
+        let Some(poll) = &self.poll else {
+            self.known.clear();
+            return;
+        };
+        let mut ended: Vec<epoll::Event> = Vec::with_capacity(64);
+        loop {
+            ended.clear();
+            let none = rustix::event::Timespec::default();
+            let asked = epoll::wait(
+                poll,
+                rustix::buffer::spare_capacity(&mut ended),
+                Some(&none),
+            );
+            if asked.is_err() {
+                self.known.clear();
+                return;
+            }
+            if ended.is_empty() {
+                return;
+            }
+            for event in &ended {
+                // Closed with it, its descriptor is waited for no more.
+                let pid = u32::try_from(event.data.u64()).unwrap_or_default();
+                self.known.remove(&pid);
+            }
+        }
+    }
+
+    /// Enters a shim that was just looked at, and says whether it did: only one that lives, and
+    /// whose end will be told. Another is looked at again the next time.
+    fn enter(&mut self, mark: &Mark, id: ProcessId) -> bool {
+        if self.poll.is_none() {
+            self.poll = epoll::create(epoll::CreateFlags::CLOEXEC).ok();
+        }
+        let (Some(poll), Ok(Some(process))) = (&self.poll, process::open(id)) else {
+            return false;
+        };
+        let token = epoll::EventData::new_u64(id.pid.into());
+        if epoll::add(poll, &process, token, epoll::EventFlags::IN).is_err() {
+            return false;
+        }
+        let known = Known {
+            mark: mark.clone(),
+            id,
+            _process: process,
+        };
+        self.known.insert(id.pid, known);
+        true
+    }
+
+    /// Returns those of a container.
+    fn of(&self, key: &Key) -> Shims {
+        let mut shims = Shims::new();
+        for known in self.known.values().filter(|known| known.mark.key == *key) {
+            shims.entry(known.mark.clone()).or_default().push(known.id);
+        }
+        shims
+    }
+}
+
+/// Finds the shims of one container in the group that all of them live in, without looking at
+/// every process.
+pub(crate) fn of_container(host: &LinuxHost, key: &Key) -> Result<Shims, Gap> {
+    let mut page = host.shims.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let inside = count(host)?;
+    page.strike_off();
+    if inside.is_some_and(|inside| inside == page.known.len()) {
+        return Ok(page.of(key));
+    }
     let mut pids = BTreeSet::new();
     for hierarchy in host.layout.used() {
         let path = hierarchy.shims();
@@ -28,7 +123,42 @@ pub(crate) fn in_groups(host: &LinuxHost) -> Result<Shims, Gap> {
             .map_err(|err| gap(format!("read who is in {}", path.display()), &err))?;
         pids.extend(found.unwrap_or_default());
     }
-    among(pids.into_iter(), &host.places.instance)
+    // Who is still on the page now was the same when the pids were read.
+    page.strike_off();
+    let mut unentered = Vec::new();
+    for pid in pids {
+        if page.known.contains_key(&pid) {
+            continue;
+        }
+        let found = shim_of(pid, &host.places.instance)
+            .map_err(|err| gap(format!("look at process {pid}"), &err))?;
+        if let Some((mark, id)) = found
+            && !page.enter(&mark, id)
+            && mark.key == *key
+        {
+            unentered.push((mark, id));
+        }
+    }
+    let mut shims = page.of(key);
+    for (mark, id) in unentered {
+        shims.entry(mark).or_default().push(id);
+    }
+    for ids in shims.values_mut() {
+        ids.sort_unstable();
+    }
+    Ok(shims)
+}
+
+/// Returns how many processes are in the shims' group, where the kernel counts them: as many
+/// as are known are those that are known. A shim has one thread.
+fn count(host: &LinuxHost) -> Result<Option<usize>, Gap> {
+    let mut used = host.layout.used();
+    let Some(hierarchy) = used.find(|at| at.controllers.contains("pids")) else {
+        return Ok(None);
+    };
+    let path = hierarchy.shims().join("pids.current");
+    let text = text::read(&path).map_err(|err| gap(format!("read {}", path.display()), &err))?;
+    Ok(text.and_then(|text| text.trim().parse().ok()))
 }
 
 /// Finds shims among all processes, also one that has not reached its group yet.
