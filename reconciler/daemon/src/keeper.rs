@@ -38,7 +38,7 @@ use crate::ledger::Ledger;
 use crate::options::Reread;
 use crate::overrides::Order;
 use crate::profiles::Profiles;
-use crate::reading::{Contents, Readout, Refusal, Survey};
+use crate::reading::{Contents, Refusal, Survey};
 use crate::recover::Found;
 use crate::removal::Removals;
 use crate::shell::Message;
@@ -149,11 +149,7 @@ struct Known {
 impl Known {
     /// Whether a listing that began later than this has come, and left nothing unsettled.
     fn was_read_since(&self, since_ms: u64) -> bool {
-        let settled = |contents: &Contents| {
-            let settling = |file: &Readout| matches!(file, Readout::Settling(_));
-            contents.complete && !contents.files.values().any(settling)
-        };
-        self.at_ms > since_ms && self.said.as_ref().map_or(true, settled)
+        self.at_ms > since_ms && self.said.as_ref().map_or(true, Contents::is_settled)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A directory on a file system that does not answer blocks its own thread and no other; the
 //! keeper notices its silence.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +17,12 @@ use crate::clock;
 use crate::keeper::{Desk, Note};
 use crate::reading::{Reader, Survey};
 use crate::retry;
-use crate::source::{Source, directory};
+use crate::source::{File, Source, directory};
 use crate::watch::{Hint, RELIST, Watch, Woken, wait};
 use crate::workers::panic_text;
+
+/// Least that a look counts for: four times as long as it took, no other begins at once.
+const REST: Duration = Duration::from_millis(2);
 
 /// Starts the thread of one directory; it ends when the keeper has.
 ///
@@ -59,6 +63,7 @@ fn run(
             tracing::warn!(source = %path.display(), err = why, "no hints; listing in time");
         }
         without_hints = why;
+        let began = clock::instant();
         let looked = catch_unwind(AssertUnwindSafe(|| look(&mut source, &mut reader, &watch)));
         let (survey, again) = looked.unwrap_or_else(|panic| {
             let why = format!("BUG: reading it panicked: {}", panic_text(&*panic));
@@ -77,7 +82,9 @@ fn run(
             return;
         }
         let at_most = again.unwrap_or_else(|| retry::jittered(RELIST, origin));
-        if wait(hints, at_most) == Woken::Closed {
+        // Looking shall not become all that is done.
+        let rest = began.elapsed().max(REST) * 4;
+        if wait(hints, at_most, rest, &|| watch.has_arrived()) == Woken::Closed {
             return;
         }
     }
@@ -88,9 +95,15 @@ fn look(source: &mut Source, reader: &mut Reader, watch: &Watch) -> (Survey, Opt
     let began_ms = clock::boot_ms();
     let seen = directory::look(source.path());
     // Written since: no longer whole, whatever its name did before.
-    let renamed = renamed.intersection(&watch.renamed()).cloned().collect();
+    let renamed: BTreeSet<String> = renamed.intersection(&watch.renamed()).cloned().collect();
     let listing = source.take_in(seen, &renamed, began_ms);
-    watch.forget_renames(Some(&renamed));
+    let unsettled = |name: &String| {
+        let listed = listing.outcome.as_ref().ok();
+        let file = listed.and_then(|listed| listed.files.get(name));
+        matches!(file, Some(File::Settling { .. }))
+    };
+    let done = renamed.iter().filter(|name| !unsettled(name));
+    watch.forget_renames(Some(&done.cloned().collect()));
     let again = listing
         .outcome
         .as_ref()

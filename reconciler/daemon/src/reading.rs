@@ -45,6 +45,14 @@ pub(crate) struct Contents {
     pub(crate) ignored: Vec<String>,
 }
 
+impl Contents {
+    /// Whether nothing escaped the listing, and nobody may still be writing what it found.
+    pub(crate) fn is_settled(&self) -> bool {
+        let settling = |file: &Readout| matches!(file, Readout::Settling(_));
+        self.complete && !self.files.values().any(settling)
+    }
+}
+
 /// One file.
 #[derive(Clone, Debug)]
 pub(crate) enum Readout {

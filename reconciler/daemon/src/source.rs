@@ -3,7 +3,9 @@
 //! A single look proves little: half of a valid spec is often a valid spec that asks for
 //! less care. So a text is *taken* when it arrived by rename, or when two looks at least
 //! [`SETTLE_MS`] apart saw the same size, times, inode and content. Until then the file
-//! *settles*, and whatever was taken from it before still stands.
+//! *settles*, and whatever was taken from it before still stands. A file that was written and
+//! renamed within one tick of the file system's clock bears one time for both: it is looked at
+//! once more, [`TICK_MS`] later, since what was written after the rename then bears another.
 //!
 //! ```text
 //!            first seen, or changed                     the same over SETTLE_MS, or renamed in
@@ -22,6 +24,9 @@ use directory::{Identity, Look, LookError, Seen, Stamp, Text};
 /// How long a text must stay the same before it is taken, and how far apart two listings
 /// must lie that agree on a removal.
 pub(crate) const SETTLE_MS: u64 = 500;
+
+/// No file system's clock is coarser: a tick of the slowest kernel takes 10 ms.
+pub(crate) const TICK_MS: u64 = 11;
 
 /// One watched directory over time.
 #[derive(Debug)]
@@ -123,7 +128,12 @@ impl Source {
             self.taken.retain(|name, _| files.contains_key(name));
             self.settling.retain(|name, _| files.contains_key(name));
         }
-        let again_ms = (!self.settling.is_empty()).then_some(SETTLE_MS);
+        let is_settling = |name: &String| self.settling.contains_key(name);
+        let again_ms = if renamed.iter().any(is_settling) {
+            Some(TICK_MS)
+        } else {
+            (!self.settling.is_empty()).then_some(SETTLE_MS)
+        };
         Listed {
             identity: look.identity,
             complete: look.complete,
@@ -144,12 +154,13 @@ impl Source {
             self.settling.remove(name);
             return File::Taken(taken);
         }
-        let arrived_whole = renamed && text.renamed_last && !text.moving;
         let since = match self.settling.get(name) {
             Some((seen, since)) if *seen == stamp && !text.moving => *since,
             _ => at_ms,
         };
-        if arrived_whole || at_ms.saturating_sub(since) >= SETTLE_MS {
+        let for_ms = at_ms.saturating_sub(since);
+        let arrived_whole = renamed && !text.moving && (text.renamed_last || for_ms >= TICK_MS);
+        if arrived_whole || for_ms >= SETTLE_MS {
             let text = Arc::new(text);
             self.taken.insert(name.to_owned(), Arc::clone(&text));
             self.settling.remove(name);

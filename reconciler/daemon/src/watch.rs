@@ -97,6 +97,13 @@ impl Watch {
             .clone()
     }
 
+    /// Returns whether a file that may be a spec arrived by rename: it is whole, so there is
+    /// nothing to wait for.
+    pub(crate) fn has_arrived(&self) -> bool {
+        let renamed = self.renamed.lock().unwrap_or_else(PoisonError::into_inner);
+        renamed.iter().any(|name| directory::is_candidate(name))
+    }
+
     /// Forgets these renames, or all: a hint is good for one look.
     pub(crate) fn forget_renames(&self, names: Option<&BTreeSet<String>>) {
         let mut renamed = self.renamed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,8 +197,15 @@ pub(crate) enum Woken {
     Closed,
 }
 
-/// Waits for a hint or for `at_most`, then for the burst to be over.
-pub(crate) fn wait(hints: &Receiver<()>, at_most: Duration) -> Woken {
+/// Waits for a hint or for `at_most`, then for the burst to be over; for one that brought
+/// something whole only until `rest` has passed since the call.
+pub(crate) fn wait(
+    hints: &Receiver<()>,
+    at_most: Duration,
+    rest: Duration,
+    has_arrived: &dyn Fn() -> bool,
+) -> Woken {
+    let began = crate::clock::instant();
     match hints.recv_timeout(at_most) {
         Ok(()) => {}
         Err(RecvTimeoutError::Timeout) => return Woken::Time,
@@ -200,7 +214,12 @@ pub(crate) fn wait(hints: &Receiver<()>, at_most: Duration) -> Woken {
     let mut left = BURST_MAX;
     loop {
         let before = crate::clock::instant();
-        match hints.recv_timeout(QUIET.min(left)) {
+        let quiet = if has_arrived() {
+            rest.saturating_sub(began.elapsed()).min(QUIET)
+        } else {
+            QUIET
+        };
+        match hints.recv_timeout(quiet.min(left)) {
             Err(RecvTimeoutError::Timeout) => return Woken::Hint,
             Err(RecvTimeoutError::Disconnected) => return Woken::Closed,
             Ok(()) => {}

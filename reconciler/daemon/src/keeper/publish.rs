@@ -251,7 +251,9 @@ impl Keeper {
                 source: from.join(", "),
             }),
             listed: self.sources.values().all(|known| match &known.said {
-                Ok(_) => known.was_whole,
+                // Nothing to settle: a second listing says what is gone, and nobody waits
+                // for that.
+                Ok(said) => known.was_whole || said.is_settled(),
                 // Known to say nothing, as opposed to not asked yet.
                 Err(_) => known.is_asked,
             }),

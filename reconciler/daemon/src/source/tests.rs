@@ -110,6 +110,34 @@ fn what_was_taken_stands_while_the_next_text_settles() {
 }
 
 #[test]
+fn a_file_written_and_renamed_in_one_tick_is_taken_after_the_next() {
+    let mut place = Place::new();
+    place.look(0);
+    // Both within one tick, sooner or later.
+    let tied = (0..1000).any(|_| {
+        fs::write(place.path(".web.tmp"), "a").unwrap();
+        fs::rename(place.path(".web.tmp"), place.path("web.yaml")).unwrap();
+        let meta = fs::metadata(place.path("web.yaml")).unwrap();
+        use std::os::unix::fs::MetadataExt as _;
+        (meta.mtime(), meta.mtime_nsec()) == (meta.ctime(), meta.ctime_nsec())
+    });
+    if !tied {
+        // A kernel of fine times.
+        return;
+    }
+    let listed = place.look_with(0, &["web.yaml"]);
+    assert_eq!(taken(&listed, "web.yaml"), None);
+    assert_eq!(listed.again_ms, Some(TICK_MS));
+    let listed = place.look_with(TICK_MS, &["web.yaml"]);
+    assert_eq!(taken(&listed, "web.yaml").as_deref(), Some("a"));
+    // Written in place meanwhile, it is no longer what arrived.
+    place.write("web.yaml", "half of a text");
+    let listed = place.look_with(TICK_MS, &[]);
+    assert!(matches!(listed.files["web.yaml"], File::Settling { .. }));
+    assert_eq!(listed.again_ms, Some(SETTLE_MS));
+}
+
+#[test]
 fn a_file_renamed_in_is_taken_at_once() {
     let mut place = Place::new();
     place.look(0);

@@ -145,6 +145,22 @@ fn a_rename_is_remembered_until_the_file_is_written() {
     assert!(!place.watch.renamed().contains("web.yaml"));
 }
 
+/// Waits when nothing arrived whole.
+fn patiently(hints: &Receiver<()>, at_most: Duration) -> Woken {
+    wait(hints, at_most, BOUND, &|| false)
+}
+
+#[test]
+fn what_arrived_whole_is_looked_at_once_rested() {
+    let (hint, hints) = Hint::channel();
+    hint.give();
+    let began = crate::clock::instant();
+    let rest = Duration::from_millis(20);
+    assert_eq!(wait(&hints, BOUND, rest, &|| true), Woken::Hint);
+    let took = began.elapsed();
+    assert!(took >= rest && took < QUIET, "{took:?}");
+}
+
 #[test]
 fn a_burst_is_one_look_and_an_endless_one_is_looked_into_after_a_second() {
     let (hint, hints) = Hint::channel();
@@ -157,20 +173,20 @@ fn a_burst_is_one_look_and_an_endless_one_is_looked_into_after_a_second() {
         }
     });
     let began = crate::clock::instant();
-    assert_eq!(wait(&hints, BOUND), Woken::Hint);
+    assert_eq!(patiently(&hints, BOUND), Woken::Hint);
     let took = began.elapsed();
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     writer.join().unwrap();
     assert!(took >= BURST_MAX, "{took:?}");
     assert!(took < BURST_MAX * 4, "{took:?}");
-    while wait(&hints, QUIET) == Woken::Hint {}
-    assert_eq!(wait(&hints, QUIET), Woken::Closed);
+    while patiently(&hints, QUIET) == Woken::Hint {}
+    assert_eq!(patiently(&hints, QUIET), Woken::Closed);
 }
 
 #[test]
 fn without_any_hint_the_directory_is_listed_all_the_same() {
     let (_hint, hints) = Hint::channel();
-    assert_eq!(wait(&hints, Duration::from_millis(20)), Woken::Time);
+    assert_eq!(patiently(&hints, Duration::from_millis(20)), Woken::Time);
     let origin = crate::clock::instant();
     for _ in 0..200 {
         let drawn = crate::retry::jittered(RELIST, origin);
