@@ -6,8 +6,9 @@ use std::time::Duration;
 use driver_api::Deadline;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Longest single sleep while a condition is polled.
-const NAP_MS_MAX: u64 = 20;
+/// Shortest and longest single sleep while a condition is polled.
+const NAP_MIN: Duration = Duration::from_micros(200);
+const NAP_MAX: Duration = Duration::from_millis(20);
 
 fn millis(at: Timespec) -> u64 {
     let seconds = u64::try_from(at.tv_sec).unwrap_or(0);
@@ -42,21 +43,23 @@ pub(crate) fn left_ms(deadline: Deadline) -> u64 {
 
 /// Asks until the answer is yes or the deadline has passed; says which.
 ///
-/// *Guarantees:* asks at least once, and naps between, 1 to 20 ms.
+/// *Guarantees:* asks at least once, and naps in between for a quarter of the time that it has
+/// waited so far: what took long is noticed a little later than what was there at once.
 pub(crate) fn wait_until<E>(
     deadline: Deadline,
     mut done: impl FnMut() -> Result<bool, E>,
 ) -> Result<bool, E> {
-    let mut nap_ms = 1;
+    let mut waited = Duration::ZERO;
     loop {
         if done()? {
             return Ok(true);
         }
-        let left = left_ms(deadline);
-        if left == 0 {
+        let left = Duration::from_millis(left_ms(deadline));
+        if left.is_zero() {
             return Ok(false);
         }
-        std::thread::sleep(Duration::from_millis(nap_ms.min(left)));
-        nap_ms = (nap_ms * 2).min(NAP_MS_MAX);
+        let nap = (waited / 4).clamp(NAP_MIN, NAP_MAX).min(left);
+        std::thread::sleep(nap);
+        waited += nap;
     }
 }

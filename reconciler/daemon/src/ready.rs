@@ -12,7 +12,7 @@ use crate::service;
 use crate::shell::Message;
 
 /// How often the core is asked.
-const ASK: Duration = Duration::from_millis(50);
+const ASK: Duration = Duration::from_millis(5);
 /// A source that gives no listing for so long is not waited for.
 const SOURCES_MS: u64 = 15_000;
 
