@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use driver_api::{Deadline, Mark, StepError, StepFailure};
 use rustix::process::{Signal, pidfd_send_signal};
-use shim_proto::exec::{Exec, STATUS_BYTES, Window as WireWindow, decode_status};
+use shim_proto::exec::{CopyTree, Exec, STATUS_BYTES, Way, Window as WireWindow, decode_status};
 use shim_proto::message::{Answer, Ask, ExitKind, FailureKind};
 use specs::desired::{NameOrId, Process, User};
 use specs::id::{Incarnation, Key};
@@ -48,6 +48,36 @@ pub struct Program {
     pub env: BTreeMap<String, Secret>,
     /// Resource limits.
     pub rlimits: BTreeMap<String, (u64, u64)>,
+}
+
+/// A tree of files that is to be copied out of a container, or into it.
+#[derive(Clone, Debug)]
+pub struct Copying {
+    /// In which container.
+    pub key: Key,
+    /// In which of its lives.
+    pub incarnation: Incarnation,
+    /// As whom.
+    pub user: User,
+    /// From where, or to where.
+    pub path: String,
+    /// Which way.
+    pub way: CopyWay,
+}
+
+/// Which way a tree of files is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyWay {
+    /// Out of the container.
+    Out {
+        /// If the path is a link: what it leads to.
+        follow: bool,
+    },
+    /// Into the container.
+    In {
+        /// Whatever the archive holds, into a directory that is there.
+        inside: bool,
+    },
 }
 
 impl Program {
@@ -153,11 +183,6 @@ impl LinuxHost {
     /// # Errors
     /// When there is no such command, when it cannot be run, or when the container takes none.
     pub fn exec(&self, command: &Command, deadline: Deadline) -> Result<Running, ExecError> {
-        let mark = Mark {
-            instance: self.places.instance.clone(),
-            key: command.key.clone(),
-            incarnation: command.incarnation,
-        };
         let process = launch::command("exec", &command.program, self.open_files)
             .map_err(|err| ExecError::CannotInvoke(said(err)))?;
         let ask = Ask::Exec(Exec {
@@ -168,7 +193,53 @@ impl LinuxHost {
             }),
             input: command.input,
         });
-        let not_now = |why: String| ExecError::NotNow(format!("{}: {why}", command.key));
+        let life = (&command.key, command.incarnation);
+        let shape = Shape {
+            is_terminal: command.terminal.is_some(),
+            has_input: command.input,
+        };
+        self.run(life, ask, shape, deadline)
+    }
+
+    /// Copies a tree of files: its archive goes through standard input or output, and what is
+    /// wrong is told on standard error.
+    ///
+    /// # Errors
+    /// When it cannot be done like this, or the container takes no commands.
+    pub fn copy(&self, copying: &Copying, deadline: Deadline) -> Result<Running, ExecError> {
+        let way = match copying.way {
+            CopyWay::Out { follow: false } => Way::Out,
+            CopyWay::Out { follow: true } => Way::OutFollowing,
+            CopyWay::In { inside: false } => Way::In,
+            CopyWay::In { inside: true } => Way::Inside,
+        };
+        let ask = Ask::Copy(CopyTree {
+            user: launch::user(&copying.user),
+            path: copying.path.clone().into_bytes(),
+            way: way.into(),
+        });
+        let life = (&copying.key, copying.incarnation);
+        let shape = Shape {
+            is_terminal: false,
+            has_input: true,
+        };
+        self.run(life, ask, shape, deadline)
+    }
+
+    fn run(
+        &self,
+        (key, incarnation): (&Key, Incarnation),
+        ask: Ask,
+        shape: Shape,
+        deadline: Deadline,
+    ) -> Result<Running, ExecError> {
+        let mark = Mark {
+            instance: self.places.instance.clone(),
+            key: key.clone(),
+            incarnation,
+        };
+        let is_copy = matches!(ask, Ask::Copy(_));
+        let not_now = |why: String| ExecError::NotNow(format!("{key}: {why}"));
         // A connection of its own: what comes on the kept one is a hint to look.
         let directory = self.places.bundle(&mark);
         let mut client = ShimClient::connect(&directory, &mark, deadline.at_ms)
@@ -176,7 +247,11 @@ impl LinuxHost {
         match client.ask(ask, deadline.at_ms) {
             Ok(Answer::Executing(told)) => {
                 let ends = client.take_descriptors();
-                running(told.pid, ends, command).map_err(|err| not_now(words(&err)))
+                running(told.pid, ends, shape).map_err(|err| not_now(words(&err)))
+            }
+            Ok(Answer::Failure(failure)) if is_copy && failure.kind() == FailureKind::Unknown => {
+                let why = "its supervisor is of an older release, which copies no files";
+                Err(not_now(why.to_owned()))
             }
             Ok(Answer::Failure(failure)) => {
                 let said = said(refused(&failure));
@@ -242,17 +317,24 @@ pub fn resize(terminal: impl AsFd, window: Window) -> io::Result<()> {
     Ok(rustix::termios::tcsetwinsize(terminal, size)?)
 }
 
+/// Which outer ends a command has.
+#[derive(Clone, Copy)]
+struct Shape {
+    is_terminal: bool,
+    has_input: bool,
+}
+
 /// Puts the descriptors in their places, in the order of `docs/formats/shim.md`.
-fn running(pid: u32, descriptors: Vec<OwnedFd>, command: &Command) -> io::Result<Running> {
+fn running(pid: u32, descriptors: Vec<OwnedFd>, shape: Shape) -> io::Result<Running> {
     let missing = || io::Error::new(io::ErrorKind::InvalidData, "its shim sent too little along");
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(missing);
     let (pidfd, status) = (next()?, next()?);
-    let ends = if command.terminal.is_some() {
+    let ends = if shape.is_terminal {
         Ends::Terminal(next()?)
     } else {
         Ends::Pipes {
-            input: command.input.then(&mut next).transpose()?,
+            input: shape.has_input.then(&mut next).transpose()?,
             output: next()?,
             errors: next()?,
         }

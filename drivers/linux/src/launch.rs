@@ -273,7 +273,7 @@ fn text(path: &Path, what: &str) -> Result<String, StepError> {
     })
 }
 
-fn user(user: &User) -> String {
+pub(crate) fn user(user: &User) -> String {
     let one = |one: &NameOrId| match one {
         NameOrId::Name(name) => name.clone(),
         NameOrId::Id(id) => id.to_string(),

@@ -2,6 +2,7 @@
 //!
 //! `docs/formats/shim.md` tells how their descriptors travel and what becomes of them.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::launch::{Process, Rlimit};
@@ -25,6 +26,38 @@ pub struct Exec {
     /// It gets a pipe as standard input; else `/dev/null`. A terminal is always read from.
     #[prost(bool, tag = "3")]
     pub input: bool,
+}
+
+/// Copy a tree of files. The init does it itself, confined as a command would be: nothing of
+/// the image runs, and nothing on the host resolves a path of the container.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CopyTree {
+    /// As whom: `user[:group]`, names or numbers, looked up inside the root.
+    #[prost(string, tag = "1")]
+    pub user: String,
+    /// From where, or to where.
+    #[prost(bytes = "vec", tag = "2")]
+    pub path: Vec<u8>,
+    /// Which way, and how.
+    #[prost(enumeration = "Way", tag = "3")]
+    pub way: i32,
+}
+
+/// Which way a tree is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Way {
+    /// Not said; refused.
+    None = 0,
+    /// The archive comes out of its standard output.
+    Out = 1,
+    /// As `Out`; if the path is a link, what it leads to.
+    OutFollowing = 2,
+    /// The archive goes into its standard input: of one file or directory, which lands as
+    /// `cp -R` lands it.
+    In = 3,
+    /// As `In`, whatever it holds, into a directory that is there.
+    Inside = 4,
 }
 
 /// The size of a terminal, in characters (`ioctl_tty(2)`).

@@ -33,7 +33,7 @@ pub struct ToInit {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The order.
-    #[prost(oneof = "Order", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Order", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub order: Option<Order>,
 }
 
@@ -67,6 +67,9 @@ pub enum Order {
     /// Let it run, or not.
     #[prost(message, tag = "10")]
     ExecGo(crate::exec::ExecGo),
+    /// As `Exec`, for a tree of files to be copied.
+    #[prost(message, tag = "11")]
+    Copy(crate::exec::CopyTree),
 }
 
 /// One run of one process.

@@ -12,12 +12,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::exec::{Exec, Executing};
+use crate::exec::{CopyTree, Exec, Executing};
 use crate::launch::{File, Mount, Process};
 
 /// Version of the protocol this code speaks. Since 2 an order that ends something carries an
-/// [`Aim`]; since 3 there is [`Exec`].
-pub const PROTOCOL: u32 = 3;
+/// [`Aim`]; since 3 there is [`Exec`], since 4 [`CopyTree`].
+pub const PROTOCOL: u32 = 4;
 /// Oldest version this code still understands.
 pub const PROTOCOL_MIN: u32 = 1;
 /// Most bytes one frame may carry after its four-byte little-endian length.
@@ -30,7 +30,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked.
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub ask: Option<Ask>,
     /// Whom and what it is meant for; without it nothing is ended.
     #[prost(message, optional, tag = "20")]
@@ -82,7 +82,8 @@ impl Ask {
             | Self::Start(_)
             | Self::WriteFile(_)
             | Self::Mount(_)
-            | Self::Exec(_) => Act::None,
+            | Self::Exec(_)
+            | Self::Copy(_) => Act::None,
         }
     }
 }
@@ -120,6 +121,9 @@ pub enum Ask {
     /// Run a command beside the container's processes.
     #[prost(message, tag = "11")]
     Exec(Exec),
+    /// Copy a tree of files out of the root, or into it.
+    #[prost(message, tag = "12")]
+    Copy(CopyTree),
 }
 
 /// First on every connection, in both directions.
@@ -222,7 +226,7 @@ pub enum Answer {
     /// next `Report`.
     #[prost(message, tag = "6")]
     Changed(Changed),
-    /// To `Exec`: its program runs. Descriptors come along with the first byte.
+    /// To `Exec` and `Copy`: it runs. Descriptors come along with the first byte.
     #[prost(message, tag = "7")]
     Executing(Executing),
 }

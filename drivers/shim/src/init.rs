@@ -5,6 +5,7 @@
 //! It outlives shims; it ends only when it is killed, and all of the container with it.
 
 mod child;
+mod copy;
 mod entry;
 mod execs;
 mod kills;

@@ -3,6 +3,7 @@
 //! HTTP/1.1 over a path socket (`reconciler_daemon::api::wire`). hyper is asynchronous; the
 //! runtime it needs stays inside this module.
 
+pub(crate) mod copy;
 pub(crate) mod exec;
 
 use std::io;

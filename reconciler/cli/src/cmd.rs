@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod capacity;
 pub(crate) mod completion;
+pub(crate) mod copy;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod drain;
@@ -37,6 +38,7 @@ use serde::Serialize;
 use specs::id::Key;
 
 use crate::args::Format;
+use crate::client::copy::CopyError;
 use crate::client::{AskError, Client};
 use crate::out::{Out, OutError};
 use crate::render::Look;
@@ -134,6 +136,9 @@ pub(crate) enum Failure {
     /// A command did not run.
     #[error(transparent)]
     Exec(#[from] exec::NotRun),
+    /// Files were not copied, or not all.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// A command went with its container.
     #[error("the container has ended, and the command with it")]
     ContainerEnded,
@@ -164,6 +169,7 @@ impl Failure {
         match self {
             Self::Ask(err) => err.help(),
             Self::Exec(err) => err.help(),
+            Self::Copy(err) => err.help(),
             Self::NothingToExplain(_, help) => Some(help.clone()),
             _ => None,
         }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use driver_api::{Deadline, Driver, Wake};
 use driver_linux::{CheckResult, HostOptions, LinuxHost, OpenError};
 pub(crate) use driver_linux::{
-    Command, Ended, Ends, ExecError, Handle, Program, Room, Running, Window, boot_ms, resize,
+    Command, CopyWay, Copying, Ended, Ends, ExecError, Handle, Program, Room, Running, Window,
+    boot_ms, resize,
 };
 use specs::id::Key;
 use specs::usage::ContainerUsage;
@@ -15,8 +16,28 @@ use specs::usage::ContainerUsage;
 use crate::api::wire::Check;
 use crate::options::{Assembly, Settings};
 
-/// Runs a command in a container; blocks until its program runs.
-pub(crate) type Exec = Arc<dyn Fn(&Command, Deadline) -> Result<Running, ExecError> + Send + Sync>;
+/// Runs something in a container; blocks until it runs.
+pub(crate) type Exec = Arc<dyn Fn(&Task, Deadline) -> Result<Running, ExecError> + Send + Sync>;
+
+/// What is to run in a container, beside its processes.
+#[derive(Clone, Debug)]
+pub(crate) enum Task {
+    /// A command.
+    Command(Command),
+    /// A copy of a tree of files.
+    Copying(Copying),
+}
+
+impl Task {
+    /// Returns in which container.
+    pub(crate) fn key(&self) -> &Key {
+        match self {
+            Self::Command(command) => &command.key,
+            Self::Copying(copying) => &copying.key,
+        }
+    }
+}
+
 /// Reads what containers use.
 pub(crate) type Use = dyn Fn(Option<&Key>) -> io::Result<Vec<ContainerUsage>> + Send + Sync;
 
@@ -68,7 +89,10 @@ pub(crate) fn open(
         usage: Arc::new(move |only| usage.usage(only)),
         room: Arc::new(move || room.room()),
         log_directory: Arc::new(move |key| logs.log_directory(key)),
-        exec: Arc::new(move |command, deadline| exec.exec(command, deadline)),
+        exec: Arc::new(move |task, deadline| match task {
+            Task::Command(command) => exec.exec(command, deadline),
+            Task::Copying(copying) => exec.copy(copying, deadline),
+        }),
     })
 }
 

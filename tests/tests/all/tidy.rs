@@ -13,12 +13,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("reconciler-store", &["reconciler-specs"]),
     ("driver-api", &["reconciler-specs"]),
     ("shim-proto", &[]),
+    ("archive", &[]),
     (
         "driver-linux",
         &["reconciler-specs", "driver-api", "shim-proto"],
     ),
     ("driver-sim", &["reconciler-specs", "driver-api"]),
-    ("reconciler-shim", &["shim-proto"]),
+    ("reconciler-shim", &["shim-proto", "archive"]),
     ("reconciler-core", &["reconciler-specs", "driver-api"]),
     (
         "reconciler-daemon",
@@ -30,7 +31,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "reconciler-core",
         ],
     ),
-    ("reconciler-cli", &["reconciler-specs", "reconciler-daemon"]),
+    (
+        "reconciler-cli",
+        &["reconciler-specs", "reconciler-daemon", "archive"],
+    ),
     ("xtask", &[]),
 ];
 /// Crates that cannot name I/O.

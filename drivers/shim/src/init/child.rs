@@ -144,8 +144,11 @@ impl Plan {
         if profile.no_new_privileges {
             rustix::thread::set_no_new_privs(true).map_err(at(Stage::Privileges))?;
         }
-        // Marks only: every descriptor is close-on-exec from birth.
-        kernel::close_range(3, u32::MAX, true).map_err(at(Stage::Streams))?;
+        // Marks only: every descriptor is close-on-exec from birth. Without an exec nothing
+        // closes what is marked.
+        if self.copying.is_none() {
+            kernel::close_range(3, u32::MAX, true).map_err(at(Stage::Streams))?;
+        }
         kernel::reset_signals();
         for (place, program) in profile.seccomp.iter().enumerate() {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
@@ -154,6 +157,11 @@ impl Plan {
         }
         if needs_admin(profile) {
             set_capabilities(self.final_capabilities(profile)).map_err(at(Stage::Capabilities))?;
+        }
+        if let Some(copying) = &self.copying {
+            // That it runs is told as an exec would: by what closes here.
+            kernel::close_range(3, u32::MAX, false).map_err(at(Stage::Streams))?;
+            copying.run()
         }
         Err(trouble(Stage::Exec, self.try_candidates(), 0))
     }

@@ -9,7 +9,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitStatus};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
-use shim_proto::exec::{EXECS_MAX, Exec as Wanted, ExecGo, ExecWaits, Window, encode_status};
+use shim_proto::exec::{
+    CopyTree, EXECS_MAX, Exec as Wanted, ExecGo, ExecWaits, Window, encode_status,
+};
 use shim_proto::init::{FromInit, Word};
 use shim_proto::message::{ExitKind, Failure};
 
@@ -60,25 +62,41 @@ impl Init {
     pub(super) fn exec(&mut self, order: u64, wanted: &Wanted) -> Told {
         let process = wanted.process.clone().unwrap_or_default();
         let what = format!("start {:?}", process.name);
-        if self.execs.len() >= EXECS_MAX {
-            let cause = format!("{EXECS_MAX} commands run in the container already");
-            return Err(fail::retry(what, cause));
-        }
+        self.check_room(&what)?;
         let plan = Plan::new(&process)?;
-        let refused = |errno| fail::kernel(&*what, errno);
         let ends = match &wanted.terminal {
             Some(window) => self.terminal(window, &plan, &what)?,
-            None => pipes(&plan, wanted.input).map_err(refused)?,
+            None => pipes(&plan, wanted.input).map_err(|errno| fail::kernel(&*what, errno))?,
         };
+        self.make_exec(order, plan, ends, &what)
+    }
+
+    /// Makes somebody who copies files, as a command that has three pipes.
+    pub(super) fn copy(&mut self, order: u64, wanted: &CopyTree) -> Told {
+        let what = "copy files";
+        self.check_room(what)?;
+        let plan = Plan::copy(wanted)?;
+        let ends = pipes(&plan, true).map_err(|errno| fail::kernel(what, errno))?;
+        self.make_exec(order, plan, ends, what)
+    }
+
+    fn check_room(&self, what: &str) -> Told {
+        if self.execs.len() < EXECS_MAX {
+            return Ok(());
+        }
+        let cause = format!("{EXECS_MAX} commands run in the container already");
+        Err(fail::retry(what, cause))
+    }
+
+    fn make_exec(&mut self, order: u64, plan: Plan, ends: Ends, what: &str) -> Told {
+        let refused = |errno| fail::kernel(what, errno);
         let (status_end, status) = pipe_with(PipeFlags::CLOEXEC).map_err(refused)?;
         let Waiting {
             pid,
             pidfd,
             go,
             trouble,
-        } = self
-            .fork(&plan, self.streams(&ends, wanted))
-            .map_err(refused)?;
+        } = self.fork(&plan, self.streams(&ends)).map_err(refused)?;
         let raise = plan.raise.clone();
         self.execs.push(Exec {
             pid,
@@ -106,20 +124,18 @@ impl Init {
         Ok(())
     }
 
-    fn streams<'a>(&'a self, ends: &'a Ends, wanted: &Wanted) -> Streams<'a> {
-        let null = || self.null.as_fd();
-        let inner = |place: usize| ends.inner.get(place).map_or_else(null, |end| end.as_fd());
-        let is_terminal = wanted.terminal.is_some();
-        let (input, output, errors) = match (is_terminal, wanted.input) {
-            (true, _) => (inner(0), inner(0), inner(0)),
-            (false, true) => (inner(2), inner(0), inner(1)),
-            (false, false) => (null(), inner(0), inner(1)),
+    fn streams<'a>(&'a self, ends: &'a Ends) -> Streams<'a> {
+        let (input, output, errors) = match ends.inner.as_slice() {
+            [terminal] => (terminal, terminal, terminal),
+            [output, errors] => (&self.null, output, errors),
+            [output, errors, input, ..] => (input, output, errors),
+            [] => (&self.null, &self.null, &self.null),
         };
         Streams {
-            input,
-            output,
-            errors,
-            is_terminal,
+            input: input.as_fd(),
+            output: output.as_fd(),
+            errors: errors.as_fd(),
+            is_terminal: ends.inner.len() == 1,
         }
     }
 

@@ -27,6 +27,10 @@ impl Init {
                 Ok(()) => return,
                 Err(failure) => Err(failure),
             },
+            Some(Order::Copy(wanted)) => match self.copy(message.id, &wanted) {
+                Ok(()) => return,
+                Err(failure) => Err(failure),
+            },
             Some(Order::ExecGo(word)) => {
                 self.exec_go(word);
                 Ok(())

@@ -7,10 +7,12 @@ use std::os::fd::AsFd as _;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::Gid;
+use shim_proto::exec::CopyTree;
 use shim_proto::launch::{Process, Rlimit};
 use shim_proto::message::Failure;
 
 use super::child::{Stage, Trouble};
+use super::copy::Copying;
 use crate::{fail, kernel};
 
 /// Searched when the process has no `PATH` of its own.
@@ -32,6 +34,8 @@ pub(crate) struct Plan {
     pub(super) limits: Vec<Rlimit>,
     /// Limits that only somebody outside can set, before the process goes on.
     pub(crate) raise: Vec<Rlimit>,
+    /// It runs no program, but copies files.
+    pub(super) copying: Option<Copying>,
 }
 
 /// Who a process runs as.
@@ -116,6 +120,23 @@ impl Plan {
             work_dir: CString::new(work_dir).map_err(|_| bad("a zero byte"))?,
             limits,
             raise,
+            copying: None,
+        })
+    }
+
+    /// Works out what somebody needs who copies files.
+    pub(super) fn copy(wanted: &CopyTree) -> Result<Self, Failure> {
+        let nothing = || fail::terminal("copy files", "a zero byte");
+        Ok(Self {
+            command: String::new(),
+            argv: Words::new(&[]).ok_or_else(nothing)?,
+            envp: Words::new(&[]).ok_or_else(nothing)?,
+            candidates: Vec::new(),
+            user: look_up(&wanted.user)?,
+            work_dir: c"/".to_owned(),
+            limits: Vec::new(),
+            raise: Vec::new(),
+            copying: Some(Copying::new(wanted)?),
         })
     }
 

@@ -171,6 +171,20 @@ the same limits. When you go it is hung up: HUP, ten seconds later KILL.
 Exit codes: the command's own, 128 and the number of the signal that ended it, 127 no such
 command, 126 it cannot be run, 125 anything else, 137 its container ended";
 
+pub(super) const COPY_HELP: &str = "\
+Examples:
+  reconciler cp web:/etc/nginx ./nginx
+  reconciler cp ./site/. web:/srv/www
+  reconciler cp web:/var/lib/app - | zstd > app.tar.zst
+  zstd -dc app.tar.zst | reconciler cp - web:/var/lib
+
+A directory that is there is copied into, under the name of what is copied; SRC/. copies
+what is in it. Owners (of root), modes, times, links and holes are kept. A name with a colon
+of this host is written ./NAME.
+
+Exit codes: 0 all of it was copied, 1 it was not, or not all, 4 no such container, 5 no
+daemon answers, 64 wrong command line";
+
 pub(super) const COMPLETION_HELP: &str = "\
 Examples:
   reconciler completion bash > /usr/share/bash-completion/completions/reconciler

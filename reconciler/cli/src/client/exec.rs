@@ -48,7 +48,7 @@ mod number {
     pub(super) const TERM: i32 = 15;
 }
 
-type Writer = Mutex<WriteHalf<TokioIo<Upgraded>>>;
+pub(super) type Writer = Mutex<WriteHalf<TokioIo<Upgraded>>>;
 
 /// How a command, or our part in it, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,33 +69,44 @@ impl Client {
     pub(crate) fn exec(&self, key: &Key, ask: &ExecAsk) -> Result<Outcome, AskError> {
         let body = serde_json::to_vec(ask).map_err(AskError::Foreign)?;
         self.runtime.block_on(async {
-            let (mut sender, connection) = connect(&self.socket).await?;
-            tokio::spawn(connection.with_upgrades());
-            let request = Request::builder()
-                .method(Method::POST)
-                .uri(format!("/v1/containers/{key}/exec"))
-                .header("host", "reconciler")
-                .header("content-type", "application/json")
-                .header("connection", "upgrade")
-                .header("upgrade", UPGRADE)
-                .body(Full::new(body.into()))
-                .expect("a name is part of a valid path");
-            let answered = timeout(ANSWER_WAIT, sender.send_request(request)).await;
-            let response = answered
-                .map_err(|_| AskError::Slow(ANSWER_WAIT))?
-                .map_err(AskError::Broken)?;
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                return Err(refusal(response).await);
-            }
-            let upgraded = hyper::upgrade::on(response).await;
+            let upgraded = self.upgrade(key, "exec", body).await?;
             // Where keys are not passed on, they go on meaning something here.
             let is_typed_on = ask.terminal.is_some() && ask.input;
             let raw = is_typed_on.then(Raw::take).transpose();
             let raw = raw.map_err(AskError::Terminal)?;
-            let took_part = take_part(upgraded.map_err(AskError::Broken)?, ask).await;
+            let took_part = take_part(upgraded, ask).await;
             drop(raw);
             took_part
         })
+    }
+
+    /// Asks for something to be run in a container; the connection is then its own.
+    pub(super) async fn upgrade(
+        &self,
+        key: &Key,
+        what: &str,
+        body: Vec<u8>,
+    ) -> Result<Upgraded, AskError> {
+        let (mut sender, connection) = connect(&self.socket).await?;
+        tokio::spawn(connection.with_upgrades());
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("/v1/containers/{key}/{what}"))
+            .header("host", "reconciler")
+            .header("content-type", "application/json")
+            .header("connection", "upgrade")
+            .header("upgrade", UPGRADE)
+            .body(Full::new(body.into()))
+            .expect("a name is part of a valid path");
+        let answered = timeout(ANSWER_WAIT, sender.send_request(request)).await;
+        let response = answered
+            .map_err(|_| AskError::Slow(ANSWER_WAIT))?
+            .map_err(AskError::Broken)?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refusal(response).await);
+        }
+        let upgraded = hyper::upgrade::on(response).await;
+        upgraded.map_err(AskError::Broken)
     }
 }
 
@@ -202,7 +213,7 @@ async fn pass_input(
     pending().await
 }
 
-async fn send(writer: &Writer, frame: &FromClient) -> io::Result<()> {
+pub(super) async fn send(writer: &Writer, frame: &FromClient) -> io::Result<()> {
     let bytes = frame.encode();
     let mut writer = writer.lock().await;
     writer.write_all(&bytes).await?;

@@ -1,5 +1,6 @@
-//! Running a command in a container.
+//! Running a command in a container, and copying files.
 
+mod copy;
 mod session;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,9 @@ use super::frames;
 use super::problem::Refused;
 use super::routes::{App, blocking, body, key};
 use super::wire::{ExecAsk, TerminalAsk};
-use crate::host::{Command, Exec, ExecError, Program, Running, Window, boot_ms};
+pub(super) use copy::copy;
+
+use crate::host::{Command, Exec, ExecError, Program, Running, Task, Window, boot_ms};
 
 /// Commands that run at once, in all containers.
 const SESSIONS_MAX: usize = 256;
@@ -64,19 +67,19 @@ impl Execs {
     }
 
     /// Runs a command; one container's wait for each other, and for nobody else.
-    async fn run(&self, command: Command) -> Result<Running, Refused> {
+    async fn run(&self, task: Task) -> Result<Running, Refused> {
         let talks = {
             let mut all = self.talks.lock().unwrap_or_else(PoisonError::into_inner);
             all.retain(|_, talks| Arc::strong_count(talks) > 1);
             let fresh = || Arc::new(Semaphore::new(TALKS_MAX));
-            Arc::clone(all.entry(command.key.clone()).or_insert_with(fresh))
+            Arc::clone(all.entry(task.key().clone()).or_insert_with(fresh))
         };
         let _talk = talks.acquire().await.map_err(|_| Refused::busy())?;
         let exec = Arc::clone(&self.exec);
         let deadline = Deadline {
             at_ms: boot_ms() + START_MS,
         };
-        let run = blocking(move || exec(&command, deadline)).await?;
+        let run = blocking(move || exec(&task, deadline)).await?;
         run.map_err(|err| match err {
             ExecError::NoSuchCommand(why) => Refused(StatusCode::NOT_FOUND, "NoSuchCommand", why),
             ExecError::CannotInvoke(why) => Refused(StatusCode::CONFLICT, "CannotInvoke", why),
@@ -97,18 +100,28 @@ pub(super) async fn exec(
     mut request: Request,
 ) -> Result<Response, Refused> {
     let key = key(&name)?;
-    let wants = |value: &HeaderValue| value.as_bytes() == frames::UPGRADE.as_bytes();
-    let is_asked = request.headers().get(UPGRADE).is_some_and(wants);
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let upgrade = upgrade
-        .filter(|_| is_asked)
-        .ok_or_else(|| Refused::bad(format!("this path takes `Upgrade: {}`", frames::UPGRADE)))?;
+    let upgrade = upgrade(&mut request)?;
     let ask: ExecAsk = body(request.into_body()).await?;
     let place = app.execs.place()?;
     let command = command(&app, &key, &ask).await?;
     let program = ask.command.first().cloned().unwrap_or_default();
-    let running = app.execs.run(command).await?;
+    let running = app.execs.run(Task::Command(command)).await?;
     tracing::info!(%key, uid = peer.uid, pid = running.handle.pid, program, "exec");
+    Ok(joined(upgrade, running, place))
+}
+
+/// Takes what a request's connection becomes.
+fn upgrade(request: &mut Request) -> Result<OnUpgrade, Refused> {
+    let wants = |value: &HeaderValue| value.as_bytes() == frames::UPGRADE.as_bytes();
+    let is_asked = request.headers().get(UPGRADE).is_some_and(wants);
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    upgrade
+        .filter(|_| is_asked)
+        .ok_or_else(|| Refused::bad(format!("this path takes `Upgrade: {}`", frames::UPGRADE)))
+}
+
+/// Joins what runs to the client, and answers it.
+fn joined(upgrade: OnUpgrade, running: Running, place: OwnedSemaphorePermit) -> Response {
     tokio::spawn(async move {
         match upgrade.await {
             Ok(connection) => session::serve(connection, running).await,
@@ -117,7 +130,7 @@ pub(super) async fn exec(
         drop(place);
     });
     let head = [(CONNECTION, "upgrade"), (UPGRADE, frames::UPGRADE)];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, head, Body::empty()).into_response())
+    (StatusCode::SWITCHING_PROTOCOLS, head, Body::empty()).into_response()
 }
 
 /// Says what is to be run, and in which life of the container.
@@ -126,24 +139,28 @@ async fn command(app: &App, key: &Key, ask: &ExecAsk) -> Result<Command, Refused
     let entry = view.entries.get(key);
     let entry = entry.ok_or_else(|| Refused::unknown(key.as_str()))?;
     let program = program(&entry.desired, ask)?;
-    let asked = key.clone();
-    let observed = app
-        .ask(move |machine| machine.observed(&asked).cloned())
-        .await?;
-    let incarnation = observed.as_ref().and_then(running_life).ok_or_else(|| {
-        not_now(format!(
-            "{key} does not run; `reconciler status {key}` and `reconciler why {key}` tell more"
-        ))
-    })?;
     Ok(Command {
         key: key.clone(),
-        incarnation,
+        incarnation: life(app, key).await?,
         program,
         terminal: ask.terminal.as_ref().map(|terminal| Window {
             rows: terminal.rows,
             columns: terminal.columns,
         }),
         input: ask.input,
+    })
+}
+
+/// Returns the life of a container that takes commands.
+async fn life(app: &App, key: &Key) -> Result<Incarnation, Refused> {
+    let asked = key.clone();
+    let observed = app
+        .ask(move |machine| machine.observed(&asked).cloned())
+        .await?;
+    observed.as_ref().and_then(running_life).ok_or_else(|| {
+        not_now(format!(
+            "{key} does not run; `reconciler status {key}` and `reconciler why {key}` tell more"
+        ))
     })
 }
 

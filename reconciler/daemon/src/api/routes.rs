@@ -161,6 +161,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let write = Router::new()
         .route("/v1/containers/{name}/{order}", post(order))
         .route("/v1/containers/{name}/exec", post(exec::exec))
+        .route("/v1/containers/{name}/copy", post(exec::copy))
         .route("/v1/containers/{name}/rollback", post(past::roll_back))
         .route("/v1/containers/{name}", delete(remove))
         .route("/v1/apply", post(plans::apply))

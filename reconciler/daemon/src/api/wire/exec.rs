@@ -1,4 +1,4 @@
-//! What is asked of `POST /containers/NAME/exec`.
+//! What is asked of `POST /containers/NAME/exec` and `POST /containers/NAME/copy`.
 
 use std::collections::BTreeMap;
 
@@ -34,4 +34,30 @@ pub struct TerminalAsk {
     pub columns: u16,
     /// Kind, as `TERM` names it.
     pub kind: Option<String>,
+}
+
+/// Which files to copy, and which way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CopyAsk {
+    /// Out of the container, or into it.
+    pub way: Option<CopyWay>,
+    /// From where, or to where, inside.
+    pub path: String,
+    /// On the way out: if the path is a link, what it leads to.
+    pub follow: bool,
+    /// On the way in: whatever the archive holds, into a directory that is there.
+    pub inside: bool,
+    /// As whom: `user[:group]`; else as root.
+    pub user: Option<String>,
+}
+
+/// Which way files are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CopyWay {
+    /// Their archive comes as output.
+    Out,
+    /// Their archive goes as input.
+    In,
 }
