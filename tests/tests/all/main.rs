@@ -11,6 +11,7 @@
 
 mod e2e_apply;
 mod e2e_config;
+mod e2e_copy;
 mod e2e_depends;
 mod e2e_disk;
 mod e2e_drain;
