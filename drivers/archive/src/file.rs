@@ -9,9 +9,9 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result as SysResult, pwrite};
 
+use crate::attributes::is_kept;
 use crate::entry::{Entry, Kind};
 use crate::error::CopyError;
-use crate::pack::is_kept;
 use crate::reader::Reader;
 use crate::resolve::Side;
 use crate::sparse::Part;

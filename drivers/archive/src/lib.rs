@@ -5,6 +5,7 @@
 //! only ever resolved beneath the directory that it is unpacked in. `docs/formats/archive.md`
 //! tells which forms are read and written, `docs/adr/copy.md` why it is done here.
 
+mod attributes;
 mod block;
 mod entry;
 mod error;

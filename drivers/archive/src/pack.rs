@@ -10,6 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pread};
 
+use crate::attributes::attributes;
 use crate::entry::{Entry, Kind};
 use crate::error::{CopyError, Troubles};
 use crate::resolve::{Side, Split};
@@ -23,8 +24,6 @@ const LINKED_MAX: usize = 1 << 20;
 /// A file of at most so many bytes is read before its header is written. Files of the kernel
 /// say 0 bytes or 4096, and have others.
 const SMALL_BYTES: usize = 64 << 10;
-/// Longest list of names of extended attributes, and longest value (`xattr(7)`).
-const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 /// File systems that show the kernel and hold nothing (`linux/magic.h`): proc, sysfs, cgroup,
 /// cgroup2, devpts, debugfs, tracefs, securityfs, bpf.
 const KERNELS_OWN: [u64; 9] = [
@@ -387,31 +386,4 @@ fn device_of(found: &Statx) -> u64 {
 fn is_kernels_own(directory: BorrowedFd<'_>) -> bool {
     let magic = fstatfs(directory).map(|facts| u64::try_from(facts.f_type).unwrap_or(0));
     magic.is_ok_and(|magic| KERNELS_OWN.contains(&magic))
-}
-
-/// Returns the extended attributes that go along; none where there are none.
-fn attributes(file: BorrowedFd<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut names = [0; 1];
-    // Most files have none, which an empty list tells without room for one.
-    if rustix::fs::flistxattr(file, &mut names[..0]).unwrap_or(0) == 0 {
-        return Vec::new();
-    }
-    let mut names = vec![0; ATTRIBUTE_BYTES_MAX];
-    let length = rustix::fs::flistxattr(file, &mut names[..]).unwrap_or(0);
-    names.truncate(length);
-    let mut found = Vec::new();
-    let names = names.split(|byte| *byte == 0);
-    for name in names.filter(|name| is_kept(name)) {
-        let mut value = vec![0; ATTRIBUTE_BYTES_MAX];
-        if let Ok(length) = rustix::fs::fgetxattr(file, name, &mut value[..]) {
-            value.truncate(length);
-            found.push((name.to_vec(), value));
-        }
-    }
-    found
-}
-
-/// Returns whether an extended attribute is copied: what users wrote, and capabilities.
-pub(crate) fn is_kept(name: &[u8]) -> bool {
-    name.starts_with(b"user.") || name == b"security.capability"
 }
