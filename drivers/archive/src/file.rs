@@ -122,19 +122,7 @@ pub(crate) fn dress(file: BorrowedFd<'_>, entry: &Entry, rights: Rights) -> Resu
         fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
             .map_err(CopyError::at("give its owner to", &entry.path))?;
     }
-    let mut lost = Ok(());
-    for (name, value) in entry.attributes.iter().filter(|(name, _)| is_kept(name)) {
-        if rights.side == Side::Host && !name.starts_with(b"user.") {
-            continue;
-        }
-        match fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(_) => {
-                let why = "was not given all of its extended attributes";
-                lost = Err(CopyError::unfit(&entry.path, why));
-            }
-        }
-    }
+    let given = give_attributes(file, entry, rights.side);
     // What runs with its owner's rights would do so on the host.
     let bits = match (rights.side, entry.kind) {
         (Side::Host, Kind::File) => 0o1777,
@@ -143,7 +131,29 @@ pub(crate) fn dress(file: BorrowedFd<'_>, entry: &Entry, rights: Rights) -> Resu
     fchmod(file, Mode::from_raw_mode(entry.mode & bits))
         .map_err(CopyError::at("set the mode of", &entry.path))?;
     futimens(file, &times(entry)).map_err(CopyError::at("set the time of", &entry.path))?;
-    lost
+    given
+}
+
+/// Gives a file or directory its extended attributes, where its file system has any.
+pub(crate) fn give_attributes(
+    file: BorrowedFd<'_>,
+    entry: &Entry,
+    side: Side,
+) -> Result<(), CopyError> {
+    let mut given = Ok(());
+    for (name, value) in entry.attributes.iter().filter(|(name, _)| is_kept(name)) {
+        if side == Side::Host && !name.starts_with(b"user.") {
+            continue;
+        }
+        match fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(_) => {
+                let why = "was not given all of its extended attributes";
+                given = Err(CopyError::unfit(&entry.path, why));
+            }
+        }
+    }
+    given
 }
 
 /// Returns the times to set: the last change only.

@@ -20,7 +20,7 @@ use crate::write::Writer;
 /// Deepest directory in a tree: each one on the way is held open.
 const DEPTH_MAX: usize = 512;
 /// Most files with several names that are told apart; of those beyond, each name is a copy.
-const LINKED_MAX: usize = 1 << 20;
+const LINKED_MAX: usize = 1 << 17;
 /// A file of at most so many bytes is read before its header is written. Files of the kernel
 /// say 0 bytes or 4096, and have others.
 const SMALL_BYTES: usize = 64 << 10;

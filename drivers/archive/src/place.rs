@@ -16,8 +16,9 @@ use crate::file::{self, Rights, put};
 use crate::reader::Reader;
 use crate::resolve::{Side, open_beneath};
 
-/// Most directories of one archive: their modes and times are set at the end.
-const DIRECTORIES_MAX: usize = 1 << 20;
+/// Most bytes that are kept of the directories of one archive, whose modes and times are set at
+/// the end: some 400000 of them.
+const MADE_BYTES_MAX: usize = 128 << 20;
 /// How a directory is opened to make things in.
 const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
@@ -83,6 +84,7 @@ pub(crate) struct Place {
     /// The directory that something was made in last.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
     made: Vec<Made>,
+    made_bytes: usize,
     chunk: Vec<u8>,
 }
 
@@ -118,14 +120,34 @@ impl Place {
             keeps_owners: rustix::process::geteuid().is_root(),
             last: None,
             made: Vec::new(),
+            made_bytes: 0,
             chunk: vec![0; file::CHUNK_BYTES],
         }
     }
 
-    /// Notes a directory that was made, to be finished.
-    pub(crate) fn is_made(&mut self, path: Vec<u8>, entry: &Entry) {
-        let entry = entry.clone();
+    /// Notes a directory that was made, to be finished. Its attributes, of which there may be
+    /// many, are set at once.
+    ///
+    /// # Errors
+    /// When there are too many directories (or `Unfit`: not all attributes were taken).
+    pub(crate) fn is_made(&mut self, path: Vec<u8>, entry: &Entry) -> Result<(), CopyError> {
+        let mut told = Ok(());
+        if !entry.attributes.is_empty() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let made = open_beneath(&self.base.directory, &path, flags)
+                .map_err(|errno| outside(errno, "enter the directory", &entry.path))?;
+            told = file::give_attributes(made.as_fd(), entry, self.side);
+        }
+        self.made_bytes += 2 * path.len() + size_of::<Made>();
+        if self.made_bytes > MADE_BYTES_MAX {
+            return Err(CopyError::Malformed("it has too many directories"));
+        }
+        let entry = Entry {
+            attributes: Vec::new(),
+            ..entry.clone()
+        };
         self.made.push(Made { path, entry });
+        told
     }
 
     /// Makes an entry.
@@ -218,11 +240,7 @@ impl Place {
             }
             Err(errno) => return Err(CopyError::at("make the directory", &entry.path)(errno)),
         }
-        if self.made.len() >= DIRECTORIES_MAX {
-            return Err(CopyError::Malformed("it has too many directories"));
-        }
-        self.is_made(names.join(&b'/'), entry);
-        Ok(())
+        self.is_made(names.join(&b'/'), entry)
     }
 
     /// Gives a file of this archive another name.

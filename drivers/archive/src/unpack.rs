@@ -56,7 +56,7 @@ impl Destination<'_> {
         let first = reader.next()?;
         let mut place = match (&first, self.landing) {
             (_, Landing::Inside) => Place::new(self.side, Base::whole(self.directory()?)),
-            (Some(first), Landing::As) => self.land(first)?,
+            (Some(first), Landing::As) => self.land(first, &mut troubles)?,
             (None, Landing::As) => return Err(CopyError::Malformed("it holds nothing")),
         };
         let mut next = first;
@@ -75,7 +75,7 @@ impl Destination<'_> {
     }
 
     /// Decides by the first entry where an archive goes that is of one file or directory.
-    fn land(&self, first: &Entry) -> Result<Place, CopyError> {
+    fn land(&self, first: &Entry, troubles: &mut Troubles) -> Result<Place, CopyError> {
         let is_directory = first.kind == Kind::Directory;
         let names = components(&first.path)?;
         let top = match (names.as_slice(), is_directory) {
@@ -112,7 +112,10 @@ impl Destination<'_> {
         let made = made.map_err(CopyError::at("enter the directory", name))?;
         let mut place = Place::new(self.side, Base::of(made, top));
         if is_new {
-            place.is_made(Vec::new(), first);
+            match place.is_made(Vec::new(), first) {
+                Err(err @ CopyError::Unfit { .. }) => troubles.note(&err),
+                told => told?,
+            }
         }
         Ok(place)
     }

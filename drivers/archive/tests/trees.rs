@@ -223,6 +223,28 @@ fn what_is_missing_is_an_error_and_no_empty_archive() {
     }
 }
 
+#[test]
+fn attributes_of_users_go_along() {
+    let place = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    fs::create_dir_all(from.join("d")).expect("make");
+    fs::write(from.join("f"), "f").expect("write");
+    let flags = rustix::fs::XattrFlags::empty();
+    for path in ["f", "d"] {
+        let set = rustix::fs::setxattr(from.join(path), "user.colour", b"gr\0en", flags);
+        if set == Err(rustix::io::Errno::OPNOTSUPP) {
+            return;
+        }
+        set.expect("it is set");
+    }
+    unpacked(&packed(&from), &to, Landing::As).expect("it is unpacked");
+    for path in ["f", "d"] {
+        let mut value = [0; 64];
+        let length = rustix::fs::getxattr(to.join(path), "user.colour", &mut value[..]);
+        assert_eq!(&value[..length.expect("it is there")], b"gr\0en");
+    }
+}
+
 /// One header, with its checksum, and what comes behind it.
 fn header(name: &str, kind: u8, link: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = [0_u8; 512];

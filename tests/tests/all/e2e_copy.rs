@@ -471,6 +471,11 @@ fn who_goes_leaves_nobody_behind() {
                 .read_exact(&mut some)
                 .expect("read");
         }
+        // It is of the host, and nobody in the container may look into it.
+        let look = "for p in /proc/[0-9]*; do grep -q reconciler-cp $p/comm && echo seen && \
+            { cat $p/exe || ls $p/root/ || ls $p/fd/ || cat $p/environ; } && echo open; \
+            done 2>/dev/null; true";
+        assert_eq!(inside(&world, look), "seen\n");
         child.kill().expect("kill the client");
         child.wait().expect("reap");
         until("the copy to go", SOON, || copiers() == 0);

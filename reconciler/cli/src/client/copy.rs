@@ -292,7 +292,7 @@ impl Hearer {
         loop {
             let count = reader.read(&mut bytes).await.map_err(AskError::Lost)?;
             if count == 0 {
-                let why = "the daemon has ended, and the copy with it";
+                let why = "it has ended, and the copy with it";
                 return Err(AskError::Lost(io::Error::other(why)));
             }
             frames.push(bytes.get(..count).unwrap_or_default());
@@ -329,7 +329,13 @@ impl Hearer {
         heard: Result<Option<Ended>, AskError>,
         is_partial: bool,
     ) -> Result<(), CopyError> {
-        let ended = heard.map_err(CopyError::Ask)?;
+        let ended = heard.map_err(|err| match err {
+            AskError::Lost(err) => CopyError::Here {
+                words: format!("lost the connection to the daemon: {err}"),
+                is_partial,
+            },
+            err => CopyError::Ask(err),
+        })?;
         let words = match ended {
             None | Some(Ended::Code(0)) => return Ok(()),
             Some(Ended::Code(_)) => String::from_utf8_lossy(&self.words).into_owned(),
