@@ -302,6 +302,8 @@ pub struct Process {
     pub stop: Stop,
     /// Processes that its starts wait for, without a cycle. *Live.*
     pub depends_on: BTreeMap<ProcessName, Condition>,
+    /// Its standard input is a pipe that stays open; else `/dev/null`.
+    pub has_open_stdin: bool,
     /// What becomes of its output.
     pub logs: Logs,
 }

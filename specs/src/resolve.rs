@@ -307,6 +307,7 @@ fn resolve_process(process: &spec::Process, body: &spec::Body, defaults: &Defaul
             .iter()
             .map(|one| (one.process.clone(), condition(one.condition)))
             .collect(),
+        has_open_stdin: process.stdin == Some(spec::Stdin::Open),
         logs: logs(process.logs.as_ref()),
     }
 }

@@ -18,7 +18,7 @@ pub use network::{
 };
 pub use process::{
     Backoff, Condition, ContainerDependency, LogMode, Logs, Process, ProcessDependency, Restart,
-    RestartPolicy, Rlimits, SetRlimit, Stop,
+    RestartPolicy, Rlimits, SetRlimit, Stdin, Stop,
 };
 pub use security::{Capabilities, Device, Security, UserNamespace, UserSecurity};
 

@@ -2,6 +2,8 @@
 //!
 //! No step and no part of what is observed: nobody wants them, and nothing is left of them.
 
+mod attach;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -19,6 +21,8 @@ use crate::error::words;
 use crate::host::LinuxHost;
 use crate::launch;
 use crate::shim_client::ShimClient;
+
+pub use attach::{Attached, Attaching};
 
 /// What is to be run, and where.
 #[derive(Clone, Debug)]
@@ -198,7 +202,7 @@ impl LinuxHost {
             is_terminal: command.terminal.is_some(),
             has_input: command.input,
         };
-        self.run(life, ask, shape, deadline)
+        self.run(life, ask, deadline, |pid, ends| running(pid, ends, shape))
     }
 
     /// Copies a tree of files: its archive goes through standard input or output, and what is
@@ -223,22 +227,22 @@ impl LinuxHost {
             is_terminal: false,
             has_input: true,
         };
-        self.run(life, ask, shape, deadline)
+        self.run(life, ask, deadline, |pid, ends| running(pid, ends, shape))
     }
 
-    fn run(
+    fn run<T>(
         &self,
         (key, incarnation): (&Key, Incarnation),
         ask: Ask,
-        shape: Shape,
         deadline: Deadline,
-    ) -> Result<Running, ExecError> {
+        take: impl FnOnce(u32, Vec<OwnedFd>) -> io::Result<T>,
+    ) -> Result<T, ExecError> {
         let mark = Mark {
             instance: self.places.instance.clone(),
             key: key.clone(),
             incarnation,
         };
-        let is_copy = matches!(ask, Ask::Copy(_));
+        let is_new = !matches!(ask, Ask::Exec(_));
         let not_now = |why: String| ExecError::NotNow(format!("{key}: {why}"));
         // A connection of its own: what comes on the kept one is a hint to look.
         let directory = self.places.bundle(&mark);
@@ -247,10 +251,10 @@ impl LinuxHost {
         match client.ask(ask, deadline.at_ms) {
             Ok(Answer::Executing(told)) => {
                 let ends = client.take_descriptors();
-                running(told.pid, ends, shape).map_err(|err| not_now(words(&err)))
+                take(told.pid, ends).map_err(|err| not_now(words(&err)))
             }
-            Ok(Answer::Failure(failure)) if is_copy && failure.kind() == FailureKind::Unknown => {
-                let why = "its supervisor is of an older release, which copies no files";
+            Ok(Answer::Failure(failure)) if is_new && failure.kind() == FailureKind::Unknown => {
+                let why = "it was made by an older release, which cannot do this";
                 Err(not_now(why.to_owned()))
             }
             Ok(Answer::Failure(failure)) => {
@@ -261,6 +265,8 @@ impl LinuxHost {
                     FailureKind::Retry | FailureKind::Stale | FailureKind::Unknown => not_now(said),
                 })
             }
+            // Its run ended, or as many take part in it as may.
+            Ok(Answer::Done(_)) => Err(not_now("nobody more can take part in it now".to_owned())),
             Ok(_) => Err(not_now("its shim answered something else".to_owned())),
             Err(err) => Err(not_now(words(&err))),
         }

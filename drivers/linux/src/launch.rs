@@ -158,6 +158,7 @@ pub(crate) fn process(
         digest: process.digest().0.to_vec(),
         files: files_mark(desired).0.to_vec(),
         restart_epoch: desired.restart_epoch,
+        input: process.has_open_stdin,
         logs: Some(launch::Logs {
             max_bytes: process.logs.max_bytes.0,
             max_files: process.logs.max_files,

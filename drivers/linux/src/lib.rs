@@ -39,7 +39,8 @@ mod wake;
 pub use clock::boot_ms;
 pub use doctor::{Check, CheckResult};
 pub use exec::{
-    Command, CopyWay, Copying, Ended, Ends, ExecError, Handle, Program, Running, Window, resize,
+    Attached, Attaching, Command, CopyWay, Copying, Ended, Ends, ExecError, Handle, Program,
+    Running, Window, resize,
 };
 pub use host::{CgroupsError, HostOptions, LinuxHost, OpenError};
 pub use room::Room;

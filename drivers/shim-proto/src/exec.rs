@@ -5,6 +5,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::init::Run;
 use crate::launch::{Process, Rlimit};
 use crate::message::{ExitKind, Failure};
 
@@ -41,6 +42,14 @@ pub struct CopyTree {
     /// Which way, and how.
     #[prost(enumeration = "Way", tag = "3")]
     pub way: i32,
+}
+
+/// Take part in a process that runs: write what it reads, and hear of its end.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Attach {
+    /// Which.
+    #[prost(string, tag = "1")]
+    pub name: String,
 }
 
 /// Which way a tree is copied.
@@ -95,6 +104,9 @@ pub struct ExecWaits {
     /// Hard limits that only somebody outside can raise, to be set before it goes on.
     #[prost(message, repeated, tag = "2")]
     pub raise: Vec<Rlimit>,
+    /// It does not wait but runs: it is this run of a process, which somebody attaches to.
+    #[prost(message, optional, tag = "3")]
+    pub run: Option<Run>,
 }
 
 /// Shim to init: what becomes of a command that waits.

@@ -33,7 +33,7 @@ pub struct ToInit {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The order.
-    #[prost(oneof = "Order", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Order", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub order: Option<Order>,
 }
 
@@ -70,6 +70,9 @@ pub enum Order {
     /// As `Exec`, for a tree of files to be copied.
     #[prost(message, tag = "11")]
     Copy(crate::exec::CopyTree),
+    /// Hand out what a process that runs reads from.
+    #[prost(message, tag = "12")]
+    Attach(crate::exec::Attach),
 }
 
 /// One run of one process.

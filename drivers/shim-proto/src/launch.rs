@@ -306,6 +306,9 @@ pub struct Process {
     /// `restart_epoch` it starts under; told back in reports.
     #[prost(uint64, tag = "10")]
     pub restart_epoch: u64,
+    /// Its standard input is a pipe that the init keeps open; else `/dev/null`.
+    #[prost(bool, tag = "11")]
+    pub input: bool,
 }
 
 /// One resource limit, `RLIM_INFINITY` being `u64::MAX`.

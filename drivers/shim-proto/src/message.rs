@@ -12,11 +12,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::exec::{CopyTree, Exec, Executing};
+use crate::exec::{Attach, CopyTree, Exec, Executing};
 use crate::launch::{File, Mount, Process};
 
 /// Version of the protocol this code speaks. Since 2 an order that ends something carries an
-/// [`Aim`]; since 3 there is [`Exec`], since 4 [`CopyTree`].
+/// [`Aim`]; since 3 there is [`Exec`], since 4 [`CopyTree`] and
+/// [`Attach`].
 pub const PROTOCOL: u32 = 4;
 /// Oldest version this code still understands.
 pub const PROTOCOL_MIN: u32 = 1;
@@ -30,7 +31,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked.
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub ask: Option<Ask>,
     /// Whom and what it is meant for; without it nothing is ended.
     #[prost(message, optional, tag = "20")]
@@ -83,7 +84,8 @@ impl Ask {
             | Self::WriteFile(_)
             | Self::Mount(_)
             | Self::Exec(_)
-            | Self::Copy(_) => Act::None,
+            | Self::Copy(_)
+            | Self::Attach(_) => Act::None,
         }
     }
 }
@@ -124,6 +126,9 @@ pub enum Ask {
     /// Copy a tree of files out of the root, or into it.
     #[prost(message, tag = "12")]
     Copy(CopyTree),
+    /// Take part in a process that runs.
+    #[prost(message, tag = "13")]
+    Attach(Attach),
 }
 
 /// First on every connection, in both directions.
@@ -226,7 +231,7 @@ pub enum Answer {
     /// next `Report`.
     #[prost(message, tag = "6")]
     Changed(Changed),
-    /// To `Exec` and `Copy`: it runs. Descriptors come along with the first byte.
+    /// To `Exec`, `Copy` and `Attach`: it runs. Descriptors come along with the first byte.
     #[prost(message, tag = "7")]
     Executing(Executing),
 }

@@ -146,6 +146,16 @@ pub(crate) fn join_cgroup(directory: &CgroupDirectory, pid: u32) -> Result<()> {
     )
 }
 
+/// Returns whether a pipe has no reader left.
+pub(crate) fn is_deserted(pipe: &OwnedFd) -> bool {
+    let mut watched = [rustix::event::PollFd::new(
+        pipe,
+        rustix::event::PollFlags::empty(),
+    )];
+    let now = timespec(0);
+    rustix::event::poll(&mut watched, Some(&now)).is_ok_and(|count| count > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 //! with its descriptors, and there is no file that a process could overwrite to become it.
 //! It outlives shims; it ends only when it is killed, and all of the container with it.
 
+mod attach;
 mod child;
 mod copy;
 mod entry;

@@ -2,18 +2,22 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::pipe::{PipeFlags, pipe_with};
+use shim_proto::exec::encode_status;
 use shim_proto::init::{Drained, Pipe};
 use shim_proto::message::{Exit, ExitKind, ProcessReport};
 use shim_proto::record::Record;
 
 use crate::exits::Exits;
 use crate::fail::tolerate;
-use crate::host::{self, ProcessId};
+use crate::host::{self, ProcessId, is_deserted};
 use crate::logs::{LogFile, Logs, Moved, Owner};
 
 /// Most bytes moved for a process that ended before its end is told; what a pipe can hold
 /// (`pipe(7)`) was written before.
 const TAIL_BYTES_MAX: usize = 1 << 20;
+/// Most who take part in one process.
+const JOINED_MAX: usize = 64;
 
 /// One process.
 #[derive(Debug, Default)]
@@ -24,6 +28,8 @@ pub(crate) struct Process {
     pub(crate) host: Option<ProcessId>,
     /// Read ends of its output.
     pub(crate) pipes: Vec<Output>,
+    /// Who takes part in which run: the end that tells of its end.
+    joined: Vec<(u64, OwnedFd)>,
     file: LogFile,
     dropped: u64,
 }
@@ -213,6 +219,7 @@ impl Processes {
             (record.pid, record.stopping_ms, record.kill_ms) = (0, 0, 0);
             record.sequence += 1;
             process.host = None;
+            process.joined.clear();
             // It stands in memory all the same, and would be found out anew.
             tolerate(exits.write_record(index, record));
         }
@@ -220,6 +227,42 @@ impl Processes {
 }
 
 impl Process {
+    /// Returns what tells somebody how the present run ends; none if too many want to know.
+    pub(crate) fn join(&mut self) -> Option<OwnedFd> {
+        self.joined.retain(|(_, end)| !is_deserted(end));
+        if self.joined.len() >= JOINED_MAX {
+            return None;
+        }
+        let (told, end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        self.joined.push((self.record.starts, end));
+        Some(told)
+    }
+
+    /// Returns whether somebody waits to be told of a run that is over.
+    pub(crate) fn has_joined_of_ended_run(&self) -> bool {
+        let record = &self.record;
+        let is_over = |run: u64| record.pid == 0 || record.starts != run;
+        self.joined.iter().any(|(run, _)| is_over(*run))
+    }
+
+    /// Tells how runs that are over ended. Who cannot be told, because another run began and
+    /// ended too, hears the end of the pipe.
+    pub(crate) fn tell_joined(&mut self) {
+        let (starts, runs) = (self.record.starts, self.record.pid != 0);
+        let last = starts - u64::from(runs && starts > 0);
+        for (run, end) in std::mem::take(&mut self.joined) {
+            if runs && run == starts {
+                self.joined.push((run, end));
+            } else if run == last
+                && let Some(exit) = self.record.last_exit
+            {
+                // Into an empty pipe. Who asked may be gone.
+                let word = encode_status(exit.kind(), exit.value);
+                tolerate(rustix::io::write(&end, &word));
+            }
+        }
+    }
+
     fn report(&self) -> ProcessReport {
         let record = &self.record;
         let host = self.host.filter(|_| record.pid != 0);

@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. Help texts are part of the contract.
 
 mod applied;
+mod attach;
 mod copy;
 mod exec;
 mod help;
@@ -16,12 +17,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use specs::id::Key;
 
 pub(crate) use applied::{ApplyArgs, DeleteArgs, DiffArgs, GetArgs, RollbackArgs};
+pub(crate) use attach::AttachArgs;
 pub(crate) use copy::CopyArgs;
 pub(crate) use exec::ExecArgs;
 use help::{
-    APPLY_HELP, CAPACITY_HELP, COMPLETION_HELP, COPY_HELP, DELETE_HELP, DRAIN_HELP, EXEC_HELP,
-    EXIT_CODES, LOGS_HELP, MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP, STORE_HELP,
-    SYNC_HELP, TOP_HELP, VALIDATE_HELP, order_help,
+    APPLY_HELP, ATTACH_HELP, CAPACITY_HELP, COMPLETION_HELP, COPY_HELP, DELETE_HELP, DRAIN_HELP,
+    EXEC_HELP, EXIT_CODES, LOGS_HELP, MAN_HELP, PLAN_HELP, ROLLBACK_HELP, RUN_HELP, STATUS_HELP,
+    STORE_HELP, SYNC_HELP, TOP_HELP, VALIDATE_HELP, order_help,
 };
 pub(crate) use papers::{CompletionArgs, ManArgs, Shell};
 pub(crate) use plain::{CapacityArgs, DoctorArgs, VersionArgs};
@@ -132,6 +134,9 @@ pub(crate) enum Command {
     /// Run a command in a container
     #[command(after_help = EXEC_HELP)]
     Exec(ExecArgs),
+    /// Take part in a process: see what it writes, write what it reads
+    #[command(after_help = ATTACH_HELP)]
+    Attach(AttachArgs),
     /// Copy files out of a container, or into it
     #[command(name = "cp", after_help = COPY_HELP)]
     Copy(CopyArgs),

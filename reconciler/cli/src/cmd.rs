@@ -1,6 +1,7 @@
 //! What each command does. A command asks, renders, writes, and returns an exit code.
 
 pub(crate) mod apply;
+pub(crate) mod attach;
 pub(crate) mod capacity;
 pub(crate) mod completion;
 pub(crate) mod copy;

@@ -72,6 +72,7 @@ fn dispatch(session: &mut Session, cli: &Cli) -> Result<Exit, Failure> {
         Command::Why(args) => cmd::why::why(session, args),
         Command::Logs(args) => cmd::logs::logs(session, args),
         Command::Exec(args) => cmd::exec::exec(session, args),
+        Command::Attach(args) => cmd::attach::attach(session, args),
         Command::Copy(args) => cmd::copy::copy(session, args),
         Command::Events(args) => cmd::events::events(session, args),
         Command::Plan(args) => cmd::plan::plan(session, args),

@@ -271,7 +271,7 @@ impl Start {
             usage: Arc::clone(&self.host.usage),
             room: Arc::clone(&self.host.room),
             log_directory: Arc::clone(&self.host.log_directory),
-            execs: Execs::new(Arc::clone(&self.host.exec)),
+            execs: Execs::new(Arc::clone(&self.host.exec), Arc::clone(&self.host.attach)),
             ready,
             access: self.access.clone(),
         }

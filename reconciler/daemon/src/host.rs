@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use driver_api::{Deadline, Driver, Wake};
-use driver_linux::{CheckResult, HostOptions, LinuxHost, OpenError};
 pub(crate) use driver_linux::{
-    Command, CopyWay, Copying, Ended, Ends, ExecError, Handle, Program, Room, Running, Window,
-    boot_ms, resize,
+    Attached, Attaching, Command, CopyWay, Copying, Ended, Ends, ExecError, Handle, Program, Room,
+    Running, Window, boot_ms, resize,
 };
+use driver_linux::{CheckResult, HostOptions, LinuxHost, OpenError};
 use specs::id::Key;
 use specs::usage::ContainerUsage;
 
@@ -18,6 +18,10 @@ use crate::options::{Assembly, Settings};
 
 /// Runs something in a container; blocks until it runs.
 pub(crate) type Exec = Arc<dyn Fn(&Task, Deadline) -> Result<Running, ExecError> + Send + Sync>;
+
+/// Takes part in a process of a container; blocks until it does.
+pub(crate) type Attach =
+    Arc<dyn Fn(&Attaching, Deadline) -> Result<Attached, ExecError> + Send + Sync>;
 
 /// What is to run in a container, beside its processes.
 #[derive(Clone, Debug)]
@@ -55,6 +59,8 @@ pub(crate) struct Host {
     pub(crate) log_directory: Arc<dyn Fn(&Key) -> PathBuf + Send + Sync>,
     /// Runs commands.
     pub(crate) exec: Exec,
+    /// Takes part in processes.
+    pub(crate) attach: Attach,
 }
 
 /// Opens the host.
@@ -83,6 +89,7 @@ pub(crate) fn open(
     let host = Arc::new(LinuxHost::open(options, wake)?);
     let (doctor, logs) = (Arc::clone(&host), Arc::clone(&host));
     let (usage, room, exec) = (Arc::clone(&host), Arc::clone(&host), Arc::clone(&host));
+    let attach = Arc::clone(&host);
     Ok(Host {
         driver: host,
         doctor: Arc::new(move || doctor.doctor().into_iter().map(check).collect()),
@@ -93,6 +100,7 @@ pub(crate) fn open(
             Task::Command(command) => exec.exec(command, deadline),
             Task::Copying(copying) => exec.copy(copying, deadline),
         }),
+        attach: Arc::new(move |asked, deadline| attach.attach(asked, deadline)),
     })
 }
 

@@ -202,6 +202,7 @@ impl Process {
             form.text("soft", &soft.to_string());
             form.text("hard", &hard.to_string());
         });
+        form.flag("stdin.open", self.has_open_stdin);
         let logs = &self.logs;
         if logs.max_bytes.0 != 10 << 20 {
             form.text("logs.maxBytes", &logs.max_bytes.0.to_string());

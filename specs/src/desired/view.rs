@@ -179,6 +179,7 @@ fn view_process(process: &Process, show: Show) -> Map<String, Value> {
         },
         "stop": {"signal": stop.signal.to_string(), "grace": stop.grace.to_string()},
         "dependsOn": depends_on.collect::<Vec<_>>(),
+        "stdin": if process.has_open_stdin { "open" } else { "none" },
         "logs": {
             "maxBytes": logs.max_bytes.to_string(),
             "maxFiles": logs.max_files,

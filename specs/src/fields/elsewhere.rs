@@ -2,7 +2,7 @@
 //! those that other programs call differently.
 
 /// Fields of the format that this release does not have.
-const LATER: [&str; 11] = [
+const LATER: [&str; 10] = [
     "spec.update",
     "spec.rootfs.archive",
     "spec.rootfs.image",
@@ -11,7 +11,6 @@ const LATER: [&str; 11] = [
     "spec.limits.bandwidth",
     "spec.limits.hugepages",
     "spec.processes[].tty",
-    "spec.processes[].stdin",
     "spec.processes[].probes",
     "spec.processes[].hooks",
 ];

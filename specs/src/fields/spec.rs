@@ -190,6 +190,9 @@ static PROCESS: &[Field] = &[
     objects("dependsOn", PROCESS_DEPENDENCY, 64)
         .default("[]")
         .live(),
+    one("stdin", Type::Words(&["none", "open"]))
+        .default("none")
+        .process(),
     object("logs", LOGS),
 ];
 

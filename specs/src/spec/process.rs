@@ -45,9 +45,22 @@ pub struct Process {
     /// because what it depends on went away; the container is stopped in the reverse order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ProcessDependency>,
+    /// What it reads from: nothing, or what people write who `attach` to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Stdin>,
     /// What becomes of its output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Logs>,
+}
+
+/// What a process reads from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Stdin {
+    /// `/dev/null`.
+    None,
+    /// A pipe that stays open for as long as the process runs.
+    Open,
 }
 
 /// One process that the starts of another wait for.

@@ -10,6 +10,8 @@
 )]
 
 mod e2e_apply;
+mod e2e_attach;
+
 mod e2e_config;
 mod e2e_copy;
 mod e2e_depends;

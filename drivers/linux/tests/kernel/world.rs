@@ -307,6 +307,7 @@ pub(crate) fn desired(name: &str, lower: &str) -> Desired {
             grace: Millis(1000),
         },
         depends_on: BTreeMap::new(),
+        has_open_stdin: false,
         logs: Logs {
             max_bytes: Bytes(1 << 20),
             max_files: 2,

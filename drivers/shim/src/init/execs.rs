@@ -19,7 +19,7 @@ use super::Init;
 use super::child::Streams;
 use super::orders::{KILL, Told};
 use super::plan::Plan;
-use super::starts::{Waiting, give, output_pipe, read_trouble};
+use super::starts::{Waiting, give, input_pipe, output_pipe, read_trouble};
 use crate::fail::tolerate;
 use crate::{fail, host, kernel};
 
@@ -114,7 +114,11 @@ impl Init {
         descriptors.extend(ends.outer);
         let message = FromInit {
             descriptors: u32::try_from(descriptors.len()).unwrap_or(0),
-            word: Some(Word::ExecWaits(ExecWaits { order, raise })),
+            word: Some(Word::ExecWaits(ExecWaits {
+                order,
+                raise,
+                run: None,
+            })),
         };
         if let Some(link) = &mut self.link
             && link.push(&message, descriptors).is_err()
@@ -215,7 +219,7 @@ impl Init {
         let Some(exec) = self.execs.iter_mut().find(|exec| exec.pid == pid) else {
             return;
         };
-        if exec.is_hung_up || !is_deserted(&exec.status) {
+        if exec.is_hung_up || !host::is_deserted(&exec.status) {
             return;
         }
         exec.is_hung_up = true;
@@ -309,21 +313,13 @@ impl Init {
     }
 }
 
-/// Returns whether a pipe has no reader left.
-fn is_deserted(pipe: &OwnedFd) -> bool {
-    let mut watched = [PollFd::new(pipe, PollFlags::empty())];
-    let now = host::timespec(0);
-    rustix::event::poll(&mut watched, Some(&now)).is_ok_and(|count| count > 0)
-}
-
 fn pipes(plan: &Plan, has_input: bool) -> rustix::io::Result<Ends> {
     let (output, output_end) = output_pipe(plan)?;
     let (errors, errors_end) = output_pipe(plan)?;
     let mut outer = vec![output, errors];
     let mut inner = vec![output_end, errors_end];
     if has_input {
-        let (input_end, input) = pipe_with(PipeFlags::CLOEXEC)?;
-        give(&input, plan)?;
+        let (input_end, input) = input_pipe(plan)?;
         outer.insert(0, input);
         inner.push(input_end);
     }

@@ -31,6 +31,7 @@ impl Init {
                 Ok(()) => return,
                 Err(failure) => Err(failure),
             },
+            Some(Order::Attach(wanted)) => self.attach(message.id, &wanted),
             Some(Order::ExecGo(word)) => {
                 self.exec_go(word);
                 Ok(())

@@ -39,11 +39,12 @@ impl Init {
         let plan = Plan::new(process)?;
         let refused = |errno| fail::kernel(&*what, errno);
         self.exits.reserve(index).map_err(refused)?;
-        let born = self.make_child(&plan).map_err(refused)?;
+        let born = self.make_child(&plan, process.input).map_err(refused)?;
         let mut slot = self.take_slot(index, process);
         slot.record.pid = born.waiting.pid;
         slot.keep(1, born.output);
         slot.keep(2, born.errors);
+        slot.input = born.input;
         slot.starting = Some(Starting {
             order,
             go: Some(born.waiting.go),
@@ -103,13 +104,14 @@ impl Init {
         }
     }
 
-    fn make_child(&self, plan: &Plan) -> rustix::io::Result<Born> {
+    fn make_child(&self, plan: &Plan, has_input: bool) -> rustix::io::Result<Born> {
         let (output, output_end) = output_pipe(plan)?;
         let (errors, errors_end) = output_pipe(plan)?;
+        let (input_end, input) = has_input.then(|| input_pipe(plan)).transpose()?.unzip();
         let waiting = self.fork(
             plan,
             Streams {
-                input: self.null.as_fd(),
+                input: input_end.as_ref().unwrap_or(&self.null).as_fd(),
                 output: output_end.as_fd(),
                 errors: errors_end.as_fd(),
                 is_terminal: false,
@@ -119,6 +121,7 @@ impl Init {
             waiting,
             output,
             errors,
+            input,
         })
     }
 
@@ -202,6 +205,7 @@ impl Init {
         let sequence = slot.record.sequence;
         let run = slot.record.starts;
         slot.pipes.retain(|kept| kept.pipe.run != run);
+        slot.input = None;
         slot.record = before.unwrap_or_default();
         slot.record.sequence = sequence;
         self.note(index);
@@ -251,6 +255,7 @@ struct Born {
     waiting: Waiting,
     output: OwnedFd,
     errors: OwnedFd,
+    input: Option<OwnedFd>,
 }
 
 /// A process that waits to become its program.
@@ -280,6 +285,13 @@ pub(super) fn read_trouble(pipe: &OwnedFd) -> Option<Option<Trouble>> {
 pub(super) fn output_pipe(plan: &Plan) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
+    give(&writer, plan)?;
+    Ok((reader, writer))
+}
+
+/// Makes a pipe that a process reads: its end, then ours.
+pub(super) fn input_pipe(plan: &Plan) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     give(&writer, plan)?;
     Ok((reader, writer))
 }

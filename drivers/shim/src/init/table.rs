@@ -27,6 +27,8 @@ pub(crate) struct Slot {
     pub(crate) starting: Option<Starting>,
     /// Read ends of its output.
     pub(crate) pipes: Vec<Kept>,
+    /// Write end of what the present run reads, if that stays open.
+    pub(crate) input: Option<OwnedFd>,
     /// The shim was told of the present run's pidfd.
     pub(crate) told_pidfd: bool,
     /// The shim is to be told.
@@ -65,6 +67,7 @@ impl Slot {
             record,
             starting: None,
             pipes: Vec::new(),
+            input: None,
             told_pidfd: false,
             is_dirty: false,
             is_gone: false,
@@ -98,6 +101,7 @@ impl Slot {
         record.pid = 0;
         record.stopping_ms = 0;
         record.kill_ms = 0;
+        self.input = None;
         self.told_pidfd = false;
     }
 
@@ -153,7 +157,7 @@ fn entry_message(entry: Entry, descriptors: &[OwnedFd]) -> FromInit {
 }
 
 /// Returns a pidfd of a child that is not reaped yet, so that its pid is still its own.
-fn open_pidfd(pid: u32) -> Option<OwnedFd> {
+pub(super) fn open_pidfd(pid: u32) -> Option<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK).ok()
 }

@@ -3,12 +3,14 @@
 use std::os::fd::OwnedFd;
 
 use shim_proto::exec::{ExecGo, ExecWaits, Executing};
-use shim_proto::init::Order;
+use shim_proto::init::{Order, Run};
 use shim_proto::message::Answer;
 
 use super::session::raise_limits;
 use super::{Command, Shim};
+use crate::host::ProcessId;
 use crate::link::Broken;
+use crate::processes::Process;
 use crate::{fail, host};
 
 impl Shim {
@@ -20,6 +22,10 @@ impl Shim {
     ) -> Result<(), Broken> {
         let pidfd = descriptors.first().ok_or(Broken::Garbage)?;
         let host = host::identify(pidfd);
+        if let Some(run) = waits.run {
+            self.join(waits.order, run, host, descriptors);
+            return Ok(());
+        }
         let what = "start a command";
         let refusal = raise_limits(host, &waits.raise, what).err();
         let order = self.orders.iter_mut().find(|order| order.id == waits.order);
@@ -37,6 +43,39 @@ impl Shim {
         };
         self.order(0, Order::ExecGo(go));
         Ok(())
+    }
+
+    /// Joins who asked to a run of a process: its end is told once all it wrote is in its log.
+    fn join(
+        &mut self,
+        order: u64,
+        run: Run,
+        host: Option<ProcessId>,
+        mut descriptors: Vec<OwnedFd>,
+    ) {
+        let Some(order) = self.orders.iter_mut().find(|one| one.id == order) else {
+            return;
+        };
+        let process = self.processes.get_mut(run.slot);
+        let process = process.filter(|process| process.record.starts == run.run);
+        // Without the two it is answered as what cannot be done now.
+        if let (Some(host), Some(process)) = (host, process)
+            && let Some(status) = process.join()
+        {
+            descriptors.insert(1, status);
+            order.command = Some(Command { host, descriptors });
+        }
+    }
+
+    /// Tells who takes part in runs of a process that are over how they ended.
+    pub(super) fn tell_joined(&mut self, slot: u32) {
+        let has_ended = |process: &mut Process| process.has_joined_of_ended_run();
+        if self.processes.get_mut(slot).is_some_and(has_ended) {
+            self.pump_tail(slot);
+            if let Some(process) = self.processes.get_mut(slot) {
+                process.tell_joined();
+            }
+        }
     }
 
     /// Hands a command that runs to who asked for it. If nobody is there to take it, the

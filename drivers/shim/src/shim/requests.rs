@@ -32,6 +32,7 @@ impl Shim {
             Ask::Start(process) => return self.pass_on(client, Order::Spawn(process)),
             Ask::Exec(wanted) => return self.pass_on(client, Order::Exec(wanted)),
             Ask::Copy(wanted) => return self.pass_on(client, Order::Copy(wanted)),
+            Ask::Attach(wanted) => return self.pass_on(client, Order::Attach(wanted)),
             Ask::Stop(stop) => return self.pass_on(client, Order::Stop(stop)),
             Ask::Signal(signal) => return self.pass_on(client, Order::Signal(signal)),
             Ask::Forget(forget) if self.init.is_none() => self.forget_here(&forget),

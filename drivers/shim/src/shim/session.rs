@@ -141,6 +141,7 @@ impl Shim {
             // Its last words are in the log before its end is told.
             self.pump_tail(slot);
         }
+        self.tell_joined(slot);
         self.clients.changed();
         Ok(())
     }

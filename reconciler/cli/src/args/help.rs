@@ -171,6 +171,17 @@ the same limits. When you go it is hung up: HUP, ten seconds later KILL.
 Exit codes: the command's own, 128 and the number of the signal that ended it, 127 no such
 command, 126 it cannot be run, 125 anything else, 137 its container ended";
 
+pub(super) const ATTACH_HELP: &str = "\
+Examples:
+  reconciler attach web                     what it writes from now on
+  reconciler attach --tail 20 game/server
+  reconciler attach -i game/server          and type to it (its spec says `stdin: open`)
+
+Nobody who reads slowly makes the process wait. When you go it runs on.
+
+Exit codes: the process' own, 128 and the number of the signal that ended it, 126 there is
+nothing to take part in, 125 anything else, 137 its container ended or its supervisor did";
+
 pub(super) const COPY_HELP: &str = "\
 Examples:
   reconciler cp web:/etc/nginx ./nginx

@@ -318,6 +318,7 @@ impl Hearer {
                         room.add_permits(count.min(INPUT_WINDOW));
                     }
                     FromDaemon::Ended(ended) => return Ok(Some(ended)),
+                    FromDaemon::Gap => {}
                 }
             }
         }

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use reconciler_daemon::api::frames::{
     Ended, Frame as _, Frames, FromClient, FromDaemon, INPUT_WINDOW, UPGRADE,
 };
-use reconciler_daemon::api::wire::ExecAsk;
+use reconciler_daemon::api::wire::{AttachAsk, ExecAsk};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use specs::id::Key;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
@@ -23,6 +23,8 @@ use tokio::time::timeout;
 
 use super::{ANSWER_WAIT, AskError, Client, connect, refusal};
 
+/// Said where output is missing.
+const GAP: &[u8] = b"\n[output is missing here: its log was rotated faster than it was read]\n";
 /// Bytes moved at once.
 const CHUNK_BYTES: usize = 32 << 10;
 /// Chunks that were read and wait to be sent.
@@ -49,6 +51,9 @@ mod number {
 }
 
 pub(super) type Writer = Mutex<WriteHalf<TokioIo<Upgraded>>>;
+
+/// What is made of what a command writes before it is shown.
+pub(crate) type Show = fn(&[u8]) -> Vec<u8>;
 
 /// How a command, or our part in it, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +82,32 @@ impl Client {
             let took_part = take_part(upgraded, ask).await;
             drop(raw);
             took_part
+        })
+    }
+
+    /// Takes part in a process of a container: what it writes comes out here, and what is read
+    /// here goes to it.
+    ///
+    /// # Errors
+    /// When it does not run, or the connection breaks.
+    pub(crate) fn attach(
+        &self,
+        key: &Key,
+        ask: &AttachAsk,
+        show: Show,
+    ) -> Result<Outcome, AskError> {
+        let body = serde_json::to_vec(ask).map_err(AskError::Foreign)?;
+        self.runtime.block_on(async {
+            let upgraded = self.upgrade(key, "attach", body).await?;
+            let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
+            let writer = Mutex::new(writer);
+            let room = Semaphore::new(INPUT_WINDOW);
+            let input = ask.input.then(read_input);
+            tokio::select! {
+                biased;
+                outcome = hear(reader, &room, show) => outcome,
+                never = pass_input(&writer, &room, input) => match never {},
+            }
         })
     }
 
@@ -119,7 +150,7 @@ async fn take_part(connection: Upgraded, ask: &ExecAsk) -> Result<Outcome, AskEr
         // Signals first: what is shown may be answered by one.
         biased;
         number = pass_signals(&writer, ask.terminal.is_some()) => Ok(Outcome::Interrupted(number?)),
-        outcome = hear(reader, &room) => outcome,
+        outcome = hear(reader, &room, <[u8]>::to_vec) => outcome,
         never = pass_input(&writer, &room, input) => match never {},
     }
 }
@@ -128,6 +159,7 @@ async fn take_part(connection: Upgraded, ask: &ExecAsk) -> Result<Outcome, AskEr
 async fn hear(
     mut reader: ReadHalf<TokioIo<Upgraded>>,
     room: &Semaphore,
+    show: Show,
 ) -> Result<Outcome, AskError> {
     let (mut output, mut errors) = (tokio::io::stdout(), tokio::io::stderr());
     let mut frames = Frames::default();
@@ -135,7 +167,7 @@ async fn hear(
     loop {
         let count = reader.read(&mut bytes).await.map_err(AskError::Lost)?;
         if count == 0 {
-            let why = "the daemon has ended, and hung the command up";
+            let why = "the daemon has ended, and with it what was under way";
             return Err(AskError::Lost(io::Error::other(why)));
         }
         frames.push(bytes.get(..count).unwrap_or_default());
@@ -144,8 +176,9 @@ async fn hear(
             .map_err(|err| AskError::Lost(io::Error::other(err)))?
         {
             let written = match frame {
-                FromDaemon::Output(part) => write(&mut output, &part).await,
-                FromDaemon::Errors(part) => write(&mut errors, &part).await,
+                FromDaemon::Output(part) => write(&mut output, &show(&part)).await,
+                FromDaemon::Errors(part) => write(&mut errors, &show(&part)).await,
+                FromDaemon::Gap => write(&mut errors, GAP).await,
                 FromDaemon::Taken(count) => {
                     room.add_permits(usize::try_from(count).unwrap_or(0).min(INPUT_WINDOW));
                     Ok(())

@@ -20,7 +20,7 @@ const PIPE: u8 = 13;
 /// A command does not run. Told by an exit code of its own, as shells do, so that it cannot
 /// be taken for the command's.
 #[derive(Debug)]
-pub(crate) struct NotRun(AskError);
+pub(crate) struct NotRun(pub(super) AskError);
 
 impl NotRun {
     /// Returns 127 when there is no such command, 126 when it cannot be run, else 125.
@@ -84,7 +84,12 @@ pub(crate) fn exec(session: &Session, args: &ExecArgs) -> Result<Exit, Failure> 
     };
     let client = session.client()?;
     let outcome = client.exec(&args.target.key, &ask);
-    Ok(Exit::Command(match outcome.map_err(NotRun)? {
+    told(outcome.map_err(NotRun)?)
+}
+
+/// Returns how this program ends with a command.
+pub(super) fn told(outcome: Outcome) -> Result<Exit, Failure> {
+    Ok(Exit::Command(match outcome {
         Outcome::Ended(Ended::Code(code)) => code,
         Outcome::Ended(Ended::Signal(number)) | Outcome::Interrupted(number) => {
             SIGNALLED.saturating_add(number)

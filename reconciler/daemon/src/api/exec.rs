@@ -1,6 +1,8 @@
 //! Running a command in a container, and copying files.
 
+mod attach;
 mod copy;
+mod follower;
 mod session;
 
 use std::collections::BTreeMap;
@@ -25,9 +27,10 @@ use super::frames;
 use super::problem::Refused;
 use super::routes::{App, blocking, body, key};
 use super::wire::{ExecAsk, TerminalAsk};
+pub(super) use attach::attach;
 pub(super) use copy::copy;
 
-use crate::host::{Command, Exec, ExecError, Program, Running, Task, Window, boot_ms};
+use crate::host::{Attach, Command, Exec, ExecError, Program, Running, Task, Window, boot_ms};
 
 /// Commands that run at once, in all containers.
 const SESSIONS_MAX: usize = 256;
@@ -41,6 +44,7 @@ const TERM_BYTES_MAX: usize = 64;
 /// Commands that run.
 pub(crate) struct Execs {
     exec: Exec,
+    attach: Attach,
     places: Arc<Semaphore>,
     talks: Mutex<BTreeMap<Key, Arc<Semaphore>>>,
 }
@@ -53,9 +57,10 @@ impl fmt::Debug for Execs {
 
 impl Execs {
     /// Makes the desk for a host.
-    pub(crate) fn new(exec: Exec) -> Self {
+    pub(crate) fn new(exec: Exec, attach: Attach) -> Self {
         Self {
             exec,
+            attach,
             places: Arc::new(Semaphore::new(SESSIONS_MAX)),
             talks: Mutex::default(),
         }
@@ -66,21 +71,30 @@ impl Execs {
         place.map_err(|_| not_now(format!("{SESSIONS_MAX} commands run already")))
     }
 
-    /// Runs a command; one container's wait for each other, and for nobody else.
     async fn run(&self, task: Task) -> Result<Running, Refused> {
+        let exec = Arc::clone(&self.exec);
+        let key = task.key().clone();
+        self.talk(key, move |deadline| exec(&task, deadline)).await
+    }
+
+    /// Talks with a supervisor; talks with one wait for each other, and for no other.
+    async fn talk<T: Send + 'static>(
+        &self,
+        key: Key,
+        talk: impl FnOnce(Deadline) -> Result<T, ExecError> + Send + 'static,
+    ) -> Result<T, Refused> {
         let talks = {
             let mut all = self.talks.lock().unwrap_or_else(PoisonError::into_inner);
             all.retain(|_, talks| Arc::strong_count(talks) > 1);
             let fresh = || Arc::new(Semaphore::new(TALKS_MAX));
-            Arc::clone(all.entry(task.key().clone()).or_insert_with(fresh))
+            Arc::clone(all.entry(key).or_insert_with(fresh))
         };
         let _talk = talks.acquire().await.map_err(|_| Refused::busy())?;
-        let exec = Arc::clone(&self.exec);
         let deadline = Deadline {
             at_ms: boot_ms() + START_MS,
         };
-        let run = blocking(move || exec(&task, deadline)).await?;
-        run.map_err(|err| match err {
+        let told = blocking(move || talk(deadline)).await?;
+        told.map_err(|err| match err {
             ExecError::NoSuchCommand(why) => Refused(StatusCode::NOT_FOUND, "NoSuchCommand", why),
             ExecError::CannotInvoke(why) => Refused(StatusCode::CONFLICT, "CannotInvoke", why),
             ExecError::NotNow(why) => not_now(why),
@@ -129,6 +143,11 @@ fn joined(upgrade: OnUpgrade, running: Running, place: OwnedSemaphorePermit) -> 
         }
         drop(place);
     });
+    switch()
+}
+
+/// Answers that the connection is another from here on.
+fn switch() -> Response {
     let head = [(CONNECTION, "upgrade"), (UPGRADE, frames::UPGRADE)];
     (StatusCode::SWITCHING_PROTOCOLS, head, Body::empty()).into_response()
 }

@@ -33,6 +33,8 @@ pub enum FromDaemon {
     Taken(u32),
     /// It ended.
     Ended(Ended),
+    /// Output was lost here: its log was rotated faster than it was read.
+    Gap,
 }
 
 /// How a command ended.
@@ -106,6 +108,7 @@ impl Frame for FromDaemon {
             Self::Ended(Ended::Code(code)) => (19, vec![0, *code]),
             Self::Ended(Ended::Signal(signal)) => (19, vec![1, *signal]),
             Self::Ended(Ended::Lost) => (19, vec![2, 0]),
+            Self::Gap => (20, Vec::new()),
         }
     }
 
@@ -117,6 +120,7 @@ impl Frame for FromDaemon {
             (19, [0, code]) => Some(Self::Ended(Ended::Code(*code))),
             (19, [1, signal]) => Some(Self::Ended(Ended::Signal(*signal))),
             (19, [2, 0]) => Some(Self::Ended(Ended::Lost)),
+            (20, []) => Some(Self::Gap),
             _ => None,
         }
     }
@@ -195,6 +199,7 @@ mod tests {
             FromDaemon::Ended(Ended::Code(255)),
             FromDaemon::Ended(Ended::Signal(15)),
             FromDaemon::Ended(Ended::Lost),
+            FromDaemon::Gap,
         ]);
     }
 

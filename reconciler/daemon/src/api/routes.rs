@@ -162,6 +162,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/containers/{name}/{order}", post(order))
         .route("/v1/containers/{name}/exec", post(exec::exec))
         .route("/v1/containers/{name}/copy", post(exec::copy))
+        .route("/v1/containers/{name}/attach", post(exec::attach))
         .route("/v1/containers/{name}/rollback", post(past::roll_back))
         .route("/v1/containers/{name}", delete(remove))
         .route("/v1/apply", post(plans::apply))

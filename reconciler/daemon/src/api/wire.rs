@@ -11,6 +11,7 @@
 //! | `GET /containers/NAME/logs?process=&follow=&since_ms=&tail=` | lines of [`LogLine`] |
 //! | `POST /containers/NAME/start`, `stop`, `restart`, `suspend`, `resume` | [`Done`] |
 //! | `POST /containers/NAME/exec` with [`ExecAsk`] | `101`, then [`super::frames`] |
+//! | `POST /containers/NAME/attach` with [`AttachAsk`] | `101`, then [`super::frames`] |
 //! | `POST /containers/NAME/copy` with [`CopyAsk`] | `101`, then [`super::frames`] |
 //! | `GET /containers/NAME/history` | [`History`] |
 //! | `GET /containers/NAME/diff?from=&to=` | [`Difference`] |
@@ -35,7 +36,7 @@ use specs::event::Event;
 use specs::status::Status;
 use specs::usage::ContainerUsage;
 
-pub use exec::{CopyAsk, CopyWay, ExecAsk, TerminalAsk};
+pub use exec::{AttachAsk, CopyAsk, CopyWay, ExecAsk, TerminalAsk};
 
 /// Version of the protocol.
 pub const PROTOCOL: u32 = 1;

@@ -60,6 +60,7 @@ pub(crate) fn process(command: &str, policy: RestartPolicy) -> Process {
             grace: Millis(700),
         },
         depends_on: BTreeMap::new(),
+        has_open_stdin: false,
         logs: Logs {
             max_bytes: Bytes(1 << 20),
             max_files: 2,

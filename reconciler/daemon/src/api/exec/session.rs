@@ -32,8 +32,8 @@ const _: () = assert!(CHUNK_BYTES <= BODY_BYTES_MAX, "a chunk fits a frame");
 /// no more (`pipe(7)`), and what it left behind may go on writing.
 const TAIL_BYTES_MAX: usize = 1 << 20;
 
-type End = Arc<AsyncFd<OwnedFd>>;
-type Writer = Mutex<WriteHalf<TokioIo<Upgraded>>>;
+pub(super) type End = Arc<AsyncFd<OwnedFd>>;
+pub(super) type Writer = Mutex<WriteHalf<TokioIo<Upgraded>>>;
 
 /// What a command reads and writes, as the runtime waits for it.
 struct Streams {
@@ -75,7 +75,7 @@ impl Streams {
     deprecated,
     reason = "its successor is unsafe for what could swap its descriptor; these own theirs"
 )]
-fn watch<T: AsRawFd>(end: T) -> io::Result<AsyncFd<T>> {
+pub(super) fn watch<T: AsRawFd>(end: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::new(end)
 }
 
@@ -138,7 +138,7 @@ async fn tell(
     writer.lock().await.shutdown().await
 }
 
-async fn until_ended(handle: &AsyncFd<Handle>) -> io::Result<Ended> {
+pub(super) async fn until_ended(handle: &AsyncFd<Handle>) -> io::Result<Ended> {
     loop {
         let mut ready = handle.readable().await?;
         if let Ok(ended) = ready.try_io(|handle| handle.get_ref().ended()) {
@@ -147,7 +147,7 @@ async fn until_ended(handle: &AsyncFd<Handle>) -> io::Result<Ended> {
     }
 }
 
-async fn send(writer: &Writer, frame: &FromDaemon) -> io::Result<()> {
+pub(super) async fn send(writer: &Writer, frame: &FromDaemon) -> io::Result<()> {
     let bytes = frame.encode();
     let mut writer = writer.lock().await;
     writer.write_all(&bytes).await?;
@@ -201,17 +201,20 @@ async fn pump(
 }
 
 /// What takes the client's frames.
-struct Listener<'a> {
-    handle: &'a Handle,
-    terminal: Option<&'a AsyncFd<OwnedFd>>,
-    input: Option<mpsc::UnboundedSender<Vec<u8>>>,
+pub(super) struct Listener<'a> {
+    pub(super) handle: &'a Handle,
+    pub(super) terminal: Option<&'a AsyncFd<OwnedFd>>,
+    pub(super) input: Option<mpsc::UnboundedSender<Vec<u8>>>,
     /// Bytes that came and were not yet taken: bounded by the protocol.
-    under_way: &'a AtomicUsize,
+    pub(super) under_way: &'a AtomicUsize,
 }
 
 impl Listener<'_> {
     /// Listens until the client goes.
-    async fn listen(mut self, mut reader: ReadHalf<TokioIo<Upgraded>>) -> io::Result<()> {
+    pub(super) async fn listen(
+        mut self,
+        mut reader: ReadHalf<TokioIo<Upgraded>>,
+    ) -> io::Result<()> {
         let mut frames = Frames::default();
         let mut bytes = vec![0; CHUNK_BYTES];
         loop {
@@ -257,7 +260,7 @@ impl Listener<'_> {
 
 /// Feeds the command what came for it, and says what was taken; ends only when that cannot be
 /// said.
-async fn feed(
+pub(super) async fn feed(
     input: Option<End>,
     mut bytes: mpsc::UnboundedReceiver<Vec<u8>>,
     writer: &Writer,

@@ -1,4 +1,4 @@
-//! What is asked of `POST /containers/NAME/exec` and `POST /containers/NAME/copy`.
+//! What is asked of `POST /containers/NAME/exec`, `copy` and `attach`.
 
 use std::collections::BTreeMap;
 
@@ -60,4 +60,16 @@ pub enum CopyWay {
     Out,
     /// Their archive goes as input.
     In,
+}
+
+/// Which process to take part in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttachAsk {
+    /// Its name; none if there is one only.
+    pub process: Option<String>,
+    /// Write what it reads, which has to be open (`stdin: open`).
+    pub input: bool,
+    /// So many of the lines that it wrote before come first.
+    pub tail: u32,
 }
