@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod aim;
 pub mod end;
 pub mod exec;
 pub mod frame;
