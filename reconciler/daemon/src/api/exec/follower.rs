@@ -292,6 +292,7 @@ mod tests {
         // What was removed before it was read is told.
         let mut late = open(0);
         fs::remove_file(&log).unwrap();
+        fs::remove_file(old(2)).unwrap();
         fs::write(old(1), line("stdout", "F", "after")).unwrap();
         fs::write(&log, line("stdout", "F", "now")).unwrap();
         assert_eq!(late.read().unwrap(), [Piece::Gap, output("after\n")]);
