@@ -20,7 +20,7 @@ pub use names::Names;
 pub use network::{Egress, Flow, Isolated, Network, Port, Range, Traffic, Transport};
 
 use crate::id::{Generation, Key, ProcessName, VolumeName};
-use crate::units::{Bytes, MilliCpu, Millis, Secret, Signal};
+use crate::units::{Bytes, Inodes, MilliCpu, Millis, Secret, Signal};
 
 /// One container as it shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Desired {
     pub container: Container,
     /// What the kernel enforces. *Live.*
     pub limits: Limits,
+    /// Most bytes written into the root; given exactly when [`Rootfs::bound`] is. *Live.*
+    pub disk: Option<Bytes>,
     /// Ports of the host that lead to it, sorted; empty unless its network is isolated. *Live.*
     pub ports: Vec<Port>,
     /// Where it may speak to; says nothing unless its network is isolated. *Live.*
@@ -91,6 +93,15 @@ pub struct Rootfs {
     pub directory: String,
     /// What becomes of writes.
     pub writable: Writable,
+    /// Writes are limited; how many bytes is [`Desired::disk`], which can change in a life.
+    pub bound: Option<Bound>,
+}
+
+/// What of a limit of writes cannot change in a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Most files, directories and links; none: as many as the file system has.
+    pub inodes: Option<Inodes>,
 }
 
 /// What becomes of writes to the root.

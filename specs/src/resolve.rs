@@ -15,7 +15,7 @@ pub use security::{MASKED_PATHS, READ_ONLY_PATHS};
 
 use crate::config::Defaults;
 use crate::desired::{
-    Condition, Container, Desired, File, IdRange, Limits, LogMode, Logs, Mount, MountSource,
+    Bound, Condition, Container, Desired, File, IdRange, Limits, LogMode, Logs, Mount, MountSource,
     NameOrId, Names, Network, OnChange, Process, Propagation, Restart, RestartPolicy, Rootfs, Run,
     Seccomp, Stop, User, UserNamespace, Writable,
 };
@@ -130,6 +130,7 @@ pub fn resolve(spec: &Spec, choices: &Choices<'_>) -> Result<Desired, Vec<Diagno
             .collect(),
         restart_epoch: choices.restart_epoch,
         limits: limits(body.limits.as_ref(), choices.defaults),
+        disk: disk(body).map(|disk| disk.bytes),
         ports: network::ports(spec),
         egress: network::egress(spec, names.as_ref(), &choices.defaults.network),
         files: files(&body.files, names.as_ref(), &container),
@@ -183,6 +184,9 @@ fn container(
                 Some(spec::Writable::Persistent) => Writable::Persistent,
                 Some(spec::Writable::None) => Writable::None,
             },
+            bound: disk(body).map(|disk| Bound {
+                inodes: disk.inodes,
+            }),
         },
         hostname: body
             .hostname
@@ -227,6 +231,10 @@ fn mount(mount: &spec::Mount) -> Option<Mount> {
         read_only: mount.read_only.unwrap_or(read_only_default),
         source,
     })
+}
+
+fn disk(body: &spec::Body) -> Option<spec::Disk> {
+    body.limits.as_ref().and_then(|limits| limits.disk)
 }
 
 fn limits(given: Option<&spec::Limits>, defaults: &Defaults) -> Limits {

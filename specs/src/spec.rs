@@ -24,7 +24,7 @@ pub use security::{Capabilities, Device, Security, UserNamespace, UserSecurity};
 
 use crate::desired::{OnChange, User};
 use crate::id::{Key, VolumeName};
-use crate::units::{Bytes, CpuSet, MilliCpu, Millis, Mode, Secret};
+use crate::units::{Bytes, CpuSet, Inodes, MilliCpu, Millis, Mode, Secret};
 
 /// One document: what one container shall be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -190,6 +190,25 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 4_194_304))]
     pub pids: Option<u32>,
+    /// What it may write into its root; mounts have limits of their own. How that is enforced
+    /// is the state directory's matter: `doctor` says it. To begin or to cease with it makes
+    /// the container anew, and a persistent root stays as it was first made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+}
+
+/// What a container may write into its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Disk {
+    /// Most bytes, with the file system's own records where an image holds the root. Raising
+    /// changes a running container. Lowering below what is in use is refused; an image is
+    /// never made smaller, which needs a root made anew.
+    pub bytes: Bytes,
+    /// Most files, directories and links together. An image is made with so many, and has
+    /// more of them only when it is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inodes: Option<Inodes>,
 }
 
 /// A directory put into the root.

@@ -32,6 +32,9 @@ pub struct Status {
     pub next_retry_ms: Option<u64>,
     /// Live use against limits.
     pub usage: Option<Usage>,
+    /// What limits the writes to its root, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskStatus>,
     /// What connects it to the network, if anything does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkStatus>,
@@ -41,6 +44,19 @@ pub struct Status {
     pub override_note: Option<String>,
     /// Drift seen and not yet repaired, or differences that are left alone; one line each.
     pub drift: Vec<String>,
+}
+
+/// What limits the writes to a container's root, as read back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskStatus {
+    /// What does it: `image`.
+    pub backend: String,
+    /// Most bytes.
+    pub limit_bytes: u64,
+    /// Most inodes, where they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_inodes: Option<u64>,
 }
 
 /// What connects a container to the network, as observed.

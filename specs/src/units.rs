@@ -30,6 +30,10 @@ pub struct MilliCpu(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
+/// A number of files, directories and links; written plain or in thousands: `100k`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Inodes(pub u64);
+
 /// A signal by number, 1 to 64 (`signal(7)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(pub u8);
@@ -133,6 +137,16 @@ as_text!(
                 "pattern": r"^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$"
             },
             {"const": 0}
+        ]
+    })
+);
+as_text!(
+    Inodes,
+    "Inodes",
+    json_schema!({
+        "anyOf": [
+            {"type": "string", "pattern": "^[0-9]+[kM]?$"},
+            {"type": "integer", "minimum": 128}
         ]
     })
 );

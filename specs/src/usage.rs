@@ -61,9 +61,34 @@ pub struct ContainerUsage {
     /// Limit of tasks as read back, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<u64>,
+    /// What it has written into its root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskUsage>,
     /// What went over its own network; none without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkUsage>,
+}
+
+/// What a container has written into its root. Counted by the file system; never by a walk,
+/// so what is not counted is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DiskUsage {
+    /// Bytes that count against the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// Of them those that the host would have back without the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive_bytes: Option<u64>,
+    /// Limit of bytes as read back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+    /// Inodes that count against the limit; all are its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inodes: Option<u64>,
+    /// Limit of inodes as read back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_inodes: Option<u64>,
 }
 
 /// What went over a container's network, as the container sees it.

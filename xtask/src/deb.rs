@@ -261,7 +261,7 @@ impl Package {
         self.put("DEBIAN/md5sums", sums.as_bytes(), 0o644)?;
         let control = format!(
             "Package: {NAME}\nVersion: {}\nArchitecture: {}\nMaintainer: {MAINTAINER}\n\
-             Installed-Size: {}\nDepends: {}\nSuggests: git\nSection: admin\nPriority: optional\n\
+             Installed-Size: {}\nDepends: {}\nRecommends: e2fsprogs\nSuggests: git\nSection: admin\nPriority: optional\n\
              Description: {DESCRIPTION}\n",
             self.version,
             architecture()?,

@@ -21,11 +21,11 @@ pub(crate) const BUSYBOX: Package = Package {
     name: "busybox-static",
     purpose: "the containers' root",
 };
-/// Loop images for the power-cut tests of the store.
+/// Loop images for the power-cut tests of the store, and for `limits.disk`.
 pub(crate) const E2FSPROGS: Package = Package {
     file: "/sbin/mkfs.ext4",
     name: "e2fsprogs",
-    purpose: "the store's power-cut tests",
+    purpose: "the store's power-cut tests and limits.disk",
 };
 /// Checkouts under the watcher.
 pub(crate) const GIT: Package = Package {

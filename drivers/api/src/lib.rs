@@ -25,8 +25,9 @@ pub use fact::{Fact, Gap};
 pub use files::files_mark;
 pub use network::{LinkObserved, NetworkObserved, RulesObserved};
 pub use observed::{
-    Bundle, Cgroup, ContainerObserved, ExitStatus, Init, Life, LimitsObserved, MountObserved,
-    Observed, ProcessId, ProcessObserved, ProcessState, Run, Shim, ShimState, UsageObserved,
+    Bundle, Cgroup, ContainerObserved, DiskBackend, DiskObserved, ExitStatus, Init, Life,
+    LimitsObserved, MountObserved, Observed, ProcessId, ProcessObserved, ProcessState, Run, Shim,
+    ShimState, UsageObserved,
 };
 pub use ownership::{Mark, MarkError};
 pub use step::{Action, Expect, Precondition, Step};

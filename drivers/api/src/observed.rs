@@ -34,6 +34,8 @@ pub struct Life {
     pub cgroup: Fact<Cgroup>,
     /// The directory of the ephemeral upper layer; `Known(true)` when it is prepared.
     pub root: Fact<bool>,
+    /// What limits the writes to its root; absent while nothing does.
+    pub disk: Fact<DiskObserved>,
     /// The supervisor.
     pub shim: Fact<Shim>,
     /// Pid 1 of the container.
@@ -60,6 +62,7 @@ impl Life {
         bundle: Fact::Absent,
         cgroup: Fact::Absent,
         root: Fact::Absent,
+        disk: Fact::Absent,
         shim: Fact::Absent,
         init: Fact::Absent,
         mounts: Fact::Absent,
@@ -123,6 +126,36 @@ pub struct LimitsObserved {
     pub cpu_set: Fact<Option<Vec<(u32, u32)>>>,
     /// Most tasks.
     pub pids: Fact<Option<u32>>,
+}
+
+/// What limits the writes to a root, as read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskObserved {
+    /// What does it.
+    pub backend: DiskBackend,
+    /// Most bytes.
+    pub bytes: u64,
+    /// Most inodes; none: nothing counts them for this root.
+    pub inodes: Option<u64>,
+    /// How many more inodes than asked for that may be, by rounding.
+    pub inodes_grain: u64,
+}
+
+/// What limits the writes to a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskBackend {
+    /// An ext4 image of its own, on a loop device while the container lives.
+    Image,
+}
+
+impl DiskBackend {
+    /// Returns its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+        }
+    }
 }
 
 /// Live use of one cgroup.

@@ -15,6 +15,7 @@ use specs::id::{Digest, Incarnation, Instance, Key};
 /// | shim process | its command line: `reconciler-shim INSTANCE KEY.INCARNATION` |
 /// | ephemeral upper layer | `STATE/INSTANCE/ephemeral/KEY.INCARNATION/` |
 /// | persistent upper layer | `STATE/INSTANCE/persistent/KEY/` |
+/// | image of an upper layer | `disk.img` in its directory; its loop device names that file |
 /// | volume | `STATE/INSTANCE/volumes/NAME/` |
 /// | logs | `LOG/INSTANCE/KEY/PROCESS.log` |
 /// | devices | alias `reconciler-INSTANCE/KEY.INCARNATION` of the host's end, and its name |

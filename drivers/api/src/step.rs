@@ -100,6 +100,8 @@ pub enum Action {
     ForgetProcess(ProcessName),
     /// Brings the limits to these values.
     SetLimits(Limits),
+    /// Brings what may be written into the root to this.
+    SetDisk(Arc<Desired>),
     /// Makes missing cgroups again and puts the container's processes back into them.
     RejoinCgroup(Limits),
     /// Makes a lost mount again.
@@ -150,6 +152,7 @@ impl Action {
             Self::SignalProcess { .. } => "SignalProcess",
             Self::ForgetProcess(_) => "ForgetProcess",
             Self::SetLimits(_) => "SetLimits",
+            Self::SetDisk(_) => "SetDisk",
             Self::RejoinCgroup(_) => "RejoinCgroup",
             Self::RestoreMount { .. } => "RestoreMount",
             Self::CoverPath { .. } => "CoverPath",

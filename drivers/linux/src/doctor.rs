@@ -19,6 +19,7 @@ use crate::nft::Firewall;
 use crate::places::Places;
 use crate::sys::{probe, seccomp};
 
+mod disk;
 mod network;
 mod room;
 
@@ -116,6 +117,7 @@ pub(crate) fn checks(
     found.push(filters());
     found.push(resource());
     found.push(inotify());
+    found.push(disk::limit(places));
     found.extend(network::checks(firewall));
     found.extend(room::rooms(places));
     found
@@ -348,7 +350,7 @@ fn resource() -> Check {
     if has {
         return check(name, CheckResult::Ok, "held", "");
     }
-    let detail = "hard limits above the daemon's own are refused";
+    let detail = "hard limits above the daemon's own are refused, and images do not grow";
     check(
         name,
         CheckResult::Fallback,

@@ -21,7 +21,7 @@ use crate::launch::{self, Sources};
 use crate::observe::peek::{Peek, peek};
 use crate::places::make_private;
 use crate::remove::Removed;
-use crate::{bundle, cgroup, clock, rootdirs};
+use crate::{bundle, cgroup, clock, disk, rootdirs};
 
 /// A step with what was seen right before it.
 struct Act<'a> {
@@ -122,7 +122,8 @@ impl Act<'_> {
             Action::PrepareBundle(desired) => self.prepare_bundle(desired),
             Action::CreateCgroup(limits) => self.create_cgroup(limits),
             Action::PrepareRoot(desired) => {
-                rootdirs::prepare(&self.host.places, &self.mark, desired)?;
+                let deadline = self.deadline;
+                rootdirs::prepare(&self.host.places, &self.mark, desired, deadline)?;
                 Ok(Outcome::Done)
             }
             Action::StartShim(desired) => self.start_shim(desired),
@@ -146,6 +147,7 @@ impl Act<'_> {
             } => self.signal_process(name, signal.0, *files),
             Action::ForgetProcess(name) => self.forget_process(name),
             Action::SetLimits(limits) => self.set_limits(limits),
+            Action::SetDisk(desired) => self.set_disk(desired),
             Action::RejoinCgroup(limits) => self.rejoin_cgroup(limits),
             Action::RestoreMount { path, desired } => self.restore_mount(path, desired),
             Action::CoverPath { path, desired } => self.cover_path(path, desired),
@@ -264,6 +266,16 @@ impl Act<'_> {
         } else {
             Outcome::AlreadyDone
         })
+    }
+
+    fn set_disk(&self, desired: &Desired) -> Result<Outcome, StepError> {
+        self.init()?;
+        let Some((bytes, bound)) = desired.disk.zip(desired.container.rootfs.bound) else {
+            return Ok(Outcome::AlreadyDone);
+        };
+        let directory = launch::layers(&self.host.places, &self.mark, desired);
+        let inodes = bound.inodes.map(|inodes| inodes.0);
+        disk::grow(&directory, &self.leaf, bytes.0, inodes)
     }
 
     fn remove_root(&self) -> Result<Outcome, StepError> {

@@ -1,7 +1,7 @@
 //! From what is desired to what the shim is told.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use driver_api::{Mark, StepError, files_mark};
 use rustix::process::{Resource, getrlimit};
@@ -15,12 +15,12 @@ use specs::desired::{
 };
 use specs::id::ProcessName;
 
-use crate::caps;
 use crate::cgroup::Dir;
 use crate::error::{During as _, terminal};
 use crate::exec::Program;
 use crate::places::Places;
 use crate::seccomp::Filters;
+use crate::{caps, disk};
 
 /// What a launch description is made from, beside the desired container.
 pub(crate) struct Sources<'a> {
@@ -250,18 +250,46 @@ fn not_granted(source: &str) -> StepError {
 fn root(places: &Places, mark: &Mark, desired: &Desired) -> Result<Root, StepError> {
     let rootfs = &desired.container.rootfs;
     let persistent = rootfs.writable == Writable::Persistent;
-    let layers = if persistent {
-        places.persistent(&mark.key)
-    } else {
-        places.root(mark)
-    };
-    Ok(Root {
+    let layers = layers(places, mark, desired);
+    let root = Root {
         lower: rootfs.directory.clone(),
         upper: text(&layers.join("upper"), "the upper layer")?,
         work: text(&layers.join("work"), "the work directory")?,
         read_only: rootfs.writable == Writable::None,
         persistent,
+        image: String::new(),
+    };
+    let has_image = disk::has_image(&layers);
+    if !has_image.during(|| format!("look for the image of {}", mark.leaf()))? {
+        return Ok(root);
+    }
+    Ok(Root {
+        upper: "upper".to_owned(),
+        work: "work".to_owned(),
+        image: text(&disk::image(&layers), "the image")?,
+        ..root
     })
+}
+
+/// Returns the directory that an upper layer is in.
+pub(crate) fn layers(places: &Places, mark: &Mark, desired: &Desired) -> PathBuf {
+    if desired.container.rootfs.writable == Writable::Persistent {
+        places.persistent(&mark.key)
+    } else {
+        places.root(mark)
+    }
+}
+
+/// Returns the directory that the upper layer of a life made before is in.
+pub(crate) fn layers_of(root: &Root) -> PathBuf {
+    let inside = if root.image.is_empty() {
+        &root.upper
+    } else {
+        &root.image
+    };
+    Path::new(inside)
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 fn text(path: &Path, what: &str) -> Result<String, StepError> {

@@ -11,6 +11,7 @@ mod clients;
 mod clock;
 mod conntrack;
 mod covers;
+mod disk;
 mod doctor;
 mod error;
 mod exec;

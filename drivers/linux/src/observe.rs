@@ -22,7 +22,7 @@ use crate::cgroup::{self, Group};
 use crate::clock::boot_ms;
 use crate::error::gap;
 use crate::host::LinuxHost;
-use crate::{bundle, covers, mounts, process, rootdirs, text};
+use crate::{bundle, covers, disk, launch, mounts, process, rootdirs, text};
 
 use network::Table;
 use peek::{Peek, peek};
@@ -174,6 +174,7 @@ fn too_late(mark: &Mark) -> Option<Life> {
         bundle: unknown(mark),
         cgroup: unknown(mark),
         root: unknown(mark),
+        disk: unknown(mark),
         shim: unknown(mark),
         init: unknown(mark),
         mounts: unknown(mark),
@@ -201,6 +202,7 @@ fn observe_life(
     let peek = peek(host, mark, found, deadline);
     let launch = peek.record.launch();
     let layers = launch.and_then(|launch| launch.root.as_ref());
+    let layers = layers.map_or_else(|| host.places.root(mark), launch::layers_of);
     let init = observe_init(&peek);
     let (mount_table, is_in_cgroup) = match &init {
         Fact::Known((id, _)) => (
@@ -236,11 +238,8 @@ fn observe_life(
     let life = Life {
         bundle: peek.record.fact(&directory, mark, &host.boot_id),
         cgroup: observe_cgroup(host, &peek, &directory, &leaf),
-        root: rootdirs::observe(
-            &host.places,
-            mark,
-            layers.map(|root| (root.upper.as_str(), root.work.as_str())),
-        ),
+        root: rootdirs::observe(&host.places, mark, &layers),
+        disk: disk::observe(&layers, &leaf),
         shim: peek.shim.clone().map(|id| Shim {
             id,
             state: match &peek.report {

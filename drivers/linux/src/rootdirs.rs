@@ -8,33 +8,52 @@ use std::path::Path;
 use driver_api::{Deadline, Fact, Mark, StepError, StepFailure};
 use specs::desired::{Desired, MountSource, UserNamespace, Writable};
 
-use crate::error::{During as _, failure, gap};
-use crate::launch;
+use crate::error::{During as _, failure, gap, terminal};
 use crate::places::{PREPARED, Places, make_private};
 use crate::remove::{self, RemoveError, Removed};
+use crate::{disk, launch};
 
 /// Makes the directories that a life's root needs, and its volumes.
 ///
 /// *Guarantees:* what is there keeps its contents and, for volumes and persistent layers, its
 /// owner; a life's own directory counts as prepared only when all of it is.
-pub(crate) fn prepare(places: &Places, mark: &Mark, desired: &Desired) -> Result<(), StepError> {
+pub(crate) fn prepare(
+    places: &Places,
+    mark: &Mark,
+    desired: &Desired,
+    deadline: Deadline,
+) -> Result<(), StepError> {
     let leaf = mark.leaf();
     let what = || format!("prepare the root of {leaf}");
     let mode = launch::lower_mode(desired)?;
     places.ephemeral.check().during(what)?;
     let own = places.root(mark);
     make_private(&own).during(what)?;
-    let rootfs = &desired.container.rootfs;
-    if rootfs.writable == Writable::Persistent {
+    let lasts = desired.container.rootfs.writable == Writable::Persistent;
+    let owner = match desired.container.security.user_namespace {
         // Kept with ids as inside, so that it does not depend on the id range: the mount
         // maps them.
-        layers(&places.persistent(&mark.key), 0, mode).during(what)?;
-    } else {
-        let base = match desired.container.security.user_namespace {
-            UserNamespace::Own(range) => range.base,
-            UserNamespace::Host => 0,
-        };
-        layers(&own, base, mode).during(what)?;
+        _ if lasts => 0,
+        UserNamespace::Own(range) => range.base,
+        UserNamespace::Host => 0,
+    };
+    let directory = launch::layers(places, mark, desired);
+    make_private(&directory).during(what)?;
+    match desired.disk.zip(desired.container.rootfs.bound) {
+        Some((bytes, bound)) => {
+            refuse_plain(&directory, &leaf)?;
+            let wanted = disk::Wanted {
+                bytes: bytes.0,
+                inodes: bound.inodes.map(|inodes| inodes.0),
+                owner,
+                mode,
+                lasts,
+            };
+            disk::make(&directory, &leaf, wanted, deadline)?;
+        }
+        // What has an image stays in it.
+        None if disk::has_image(&directory).during(what)? => {}
+        None => layers(&directory, owner, mode).during(what)?,
     }
     for mount in &desired.container.mounts {
         if let MountSource::Volume(name) = &mount.source {
@@ -53,8 +72,23 @@ pub(crate) fn prepare(places: &Places, mark: &Mark, desired: &Desired) -> Result
     }
 }
 
+/// A persistent layer that was made without a limit holds what a new image would hide.
+fn refuse_plain(directory: &Path, leaf: &str) -> Result<(), StepError> {
+    let what = || format!("enforce limits.disk of {leaf}");
+    if !crate::cgroup::exists(&directory.join("upper")).during(what)? {
+        return Ok(());
+    }
+    Err(terminal(
+        what(),
+        format!(
+            "its persistent root in {} was made without a limit",
+            directory.display()
+        ),
+        "drop limits.disk, or move what is in that directory away and copy it back inside",
+    ))
+}
+
 fn layers(directory: &Path, owner: u32, mode: u32) -> io::Result<()> {
-    make_private(directory)?;
     make_once(&directory.join("upper"), owner, mode)?;
     make_once(&directory.join("work"), owner, 0o700)
 }
@@ -85,7 +119,7 @@ fn make_once(path: &Path, owner: u32, mode: u32) -> io::Result<()> {
 }
 
 /// Returns whether a life's own directory is prepared.
-pub(crate) fn observe(places: &Places, mark: &Mark, layers: Option<(&str, &str)>) -> Fact<bool> {
+pub(crate) fn observe(places: &Places, mark: &Mark, layers: &Path) -> Fact<bool> {
     let own = places.root(mark);
     let look = || -> io::Result<Option<bool>> {
         places.ephemeral.check()?;
@@ -97,11 +131,8 @@ pub(crate) fn observe(places: &Places, mark: &Mark, layers: Option<(&str, &str)>
             Err(err) if err.kind() == io::ErrorKind::NotFound => false,
             Err(err) => return Err(err),
         };
-        let (upper, work) = match layers {
-            Some((upper, work)) => (Path::new(upper).to_owned(), Path::new(work).to_owned()),
-            None => (own.join("upper"), own.join("work")),
-        };
-        let is_whole = crate::cgroup::exists(&upper)? && crate::cgroup::exists(&work)?;
+        let there = |name: &str| crate::cgroup::exists(&layers.join(name));
+        let is_whole = disk::has_image(layers)? || there("upper")? && there("work")?;
         Ok(Some(is_marked && is_whole))
     };
     match look() {

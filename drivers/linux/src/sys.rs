@@ -1,11 +1,12 @@
 //! The few system calls that neither rustix nor nix has: the only unsafe code of this crate.
 #![expect(
     unsafe_code,
-    reason = "bpf, seccomp, socket filters, clone3 and mount_setattr have no safe binding"
+    reason = "bpf, seccomp, socket filters, loop devices, clone3 and mount_setattr have no binding"
 )]
 
 pub(crate) mod bpf;
 pub(crate) mod filter;
+pub(crate) mod loops;
 pub(crate) mod probe;
 pub(crate) mod seccomp;
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use driver_api::Mark;
+use driver_api::{Mark, ProcessId};
 use specs::id::Key;
 use specs::usage::{ContainerUsage, NetworkUsage};
 
 use crate::bundle::Record;
 use crate::cgroup::{self, Group};
 use crate::host::LinuxHost;
-use crate::{bundle, text};
+use crate::{bundle, disk, process, text};
 
 /// Devices of the network namespace that the calling thread is in (`proc_pid_net(5)`).
 const DEVICES: &str = "/proc/thread-self/net/dev";
@@ -40,15 +40,26 @@ impl LinuxHost {
     }
 
     fn usage_of(&self, mark: &Mark, devices: &str) -> Option<ContainerUsage> {
-        let Record::Known(launch) = bundle::read(&self.places.bundle(mark), &mark.leaf()) else {
+        let directory = self.places.bundle(mark);
+        let Record::Known(launch) = bundle::read(&directory, &mark.leaf()) else {
             return None;
         };
         let group = Group::of(&self.layout, mark, &launch.cgroups);
         let mut usage = ContainerUsage::of(&mark.key, mark.incarnation);
         cgroup::usage::read(&group, &mut usage);
         usage.network = network(devices, &mark.device());
+        let layers = launch.root.as_ref().map(crate::launch::layers_of);
+        usage.disk = layers.and_then(|layers| disk::usage(&layers, init(&directory)));
         Some(usage)
     }
+}
+
+/// Returns the init of a life, while it lives.
+fn init(directory: &Path) -> Option<ProcessId> {
+    let id = process::read_id(&directory.join("init.id"))
+        .ok()
+        .flatten()?;
+    process::is_alive(id).is_ok_and(|alive| alive).then_some(id)
 }
 
 /// Returns what the host's end of a pair counts, the other way round: what it sends the

@@ -144,6 +144,10 @@ pub struct Root {
     /// depend on the id range, and is not mounted `volatile`.
     #[prost(bool, tag = "5")]
     pub persistent: bool,
+    /// Host path of an ext4 image that holds `upper` and `work`, which then are names in its
+    /// root; empty: they are directories of the host.
+    #[prost(string, tag = "6")]
+    pub image: String,
 }
 
 /// One mount below the root.

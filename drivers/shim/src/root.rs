@@ -31,6 +31,7 @@ mod enter;
 mod failure;
 mod files;
 mod hide;
+mod image;
 mod layers;
 mod live;
 mod object;

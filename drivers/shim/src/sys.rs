@@ -2,4 +2,5 @@
 
 pub(crate) mod errand;
 pub(crate) mod fsids;
+pub(crate) mod loops;
 pub(crate) mod mount;

@@ -28,6 +28,7 @@ mod shim {
 mod sys {
     pub(crate) mod errand;
     pub(crate) mod fsids;
+    pub(crate) mod loops;
     pub(crate) mod mount;
 }
 

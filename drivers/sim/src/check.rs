@@ -138,6 +138,7 @@ fn may(step: &Step, said: &ContainerObserved, complete: bool) -> Result<(), Stri
         | Action::ConnectNetwork(_)
         | Action::SignalProcess { .. }
         | Action::SetLimits(_)
+        | Action::SetDisk(_)
         | Action::RestoreMount { .. }
         | Action::CoverPath { .. } => Ok(()),
     }
@@ -289,6 +290,9 @@ fn life_matches(world: &World, life: &SimLife, wanted: &Desired, held: bool) -> 
         limits.swap = Fact::Known(None);
     }
     same("limits", limits, shall)?;
+    let disk = life.disk.map(|disk| disk.bytes);
+    let shall = wanted.disk.map(|bytes| bytes.0 / 4096 * 4096);
+    same("the disk limit", disk, shall)?;
     let own = wanted.container.rootfs.writable == Writable::Ephemeral;
     same("the upper layer", life.root, own.then_some(true))?;
     if life.shim.is_none() {

@@ -10,6 +10,7 @@ use crate::check;
 use crate::network::SimNetwork;
 use crate::world::{SimCgroup, SimInit, World, enforced, mounted};
 
+mod disk;
 mod process;
 
 type Id<'a> = (&'a Key, Incarnation);
@@ -94,6 +95,10 @@ impl World {
             Action::PrepareBundle(desired) => Ok(self.prepare_bundle(id, desired)),
             Action::CreateCgroup(limits) => Ok(self.create_cgroup(id, limits, half)),
             Action::PrepareRoot(desired) => {
+                let life = self.life(id.0, id.1);
+                if !half {
+                    life.disk = life.disk.or_else(|| disk::imaged(desired));
+                }
                 if desired.container.rootfs.writable == Writable::Ephemeral {
                     self.life(id.0, id.1).root = Some(!half);
                 }
@@ -126,6 +131,7 @@ impl World {
             Action::SignalProcess { name, files, .. } => self.signal_process(id, name, *files),
             Action::ForgetProcess(name) => self.forget_process(id, name),
             Action::SetLimits(limits) => self.set_limits(id, limits, half),
+            Action::SetDisk(desired) => self.set_disk(id, desired, half),
             Action::RejoinCgroup(limits) => {
                 let outcome = self.create_cgroup(id, limits, false);
                 if let Some(init) = &mut self.life(id.0, id.1).init {
@@ -146,7 +152,8 @@ impl World {
             }
             Action::RemoveCgroup => self.remove_cgroup(id),
             Action::RemoveRoot => {
-                self.life(id.0, id.1).root = None;
+                let life = self.life(id.0, id.1);
+                (life.root, life.disk) = (None, None);
                 Ok(Outcome::Done)
             }
             Action::RemoveBundle => {
@@ -203,6 +210,9 @@ impl World {
                 "start the supervisor",
                 "its cgroup or directory is missing",
             ));
+        }
+        if life.disk.is_none() && desired.disk.is_some() {
+            return Err(retry("start the supervisor", "its image is missing"));
         }
         if made_for != Some(digest) {
             self.violated(format!(

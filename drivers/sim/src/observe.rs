@@ -118,6 +118,7 @@ fn say(
         bundle: draw.fact(&of("bundle"), bundle),
         cgroup: draw.fact(&of("cgroup"), cgroup),
         root: draw.fact(&of("root"), life.root),
+        disk: draw.fact(&of("disk"), life.disk),
         shim: draw.fact(&of("shim"), life.shim.clone()),
         init: draw.fact(&of("init"), init),
         mounts: draw.fact(&of("mounts"), ready.map(|_| life.mounts.clone())),

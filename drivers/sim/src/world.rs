@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use driver_api::{
-    Bundle, ExitStatus, LimitsObserved, MountObserved, Observed, ProcessId, Run, Shim,
+    Bundle, DiskObserved, ExitStatus, LimitsObserved, MountObserved, Observed, ProcessId, Run, Shim,
 };
 use specs::desired::{Container, Desired, Limits, MountSource, Process};
 use specs::id::{Digest, Incarnation, Key, ProcessName};
@@ -68,6 +68,8 @@ pub struct SimLife {
     pub cgroup: Option<SimCgroup>,
     /// The ephemeral upper layer, and whether it is prepared.
     pub root: Option<bool>,
+    /// What limits the writes to its root.
+    pub disk: Option<DiskObserved>,
     /// The supervisor.
     pub shim: Option<Shim>,
     /// Pid 1.

@@ -5,10 +5,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use driver_api::{Fact, Gap, LimitsObserved, MountObserved, files_mark};
+use driver_api::{DiskObserved, Fact, Gap, LimitsObserved, MountObserved, files_mark};
 use specs::desired::{Desired, File, Limits, MountSource, OnChange, Process};
 use specs::id::{Digest, ProcessName};
-use specs::units::{Bytes, CpuSet, MilliCpu, Signal};
+use specs::units::{Bytes, CpuSet, Inodes, MilliCpu, Signal};
 
 use crate::plan::LimitDrift;
 
@@ -109,6 +109,33 @@ fn same_bytes(seen: &Option<u64>, wanted: &Option<u64>) -> bool {
         }
         (None, Some(_)) | (Some(_), None) => false,
     }
+}
+
+/// Compares what limits the writes to a root with what shall.
+pub(crate) fn disk(desired: &Desired, seen: &Fact<DiskObserved>) -> LimitsDiff {
+    let mut diff = LimitsDiff::default();
+    let Some((bytes, bound)) = desired.disk.zip(desired.container.rootfs.bound) else {
+        // What a persistent root was made with stays.
+        return diff;
+    };
+    let plain = |value: &u64| Bytes(*value).to_string();
+    let seen_bytes = seen.clone().map(|seen| Some(seen.bytes));
+    diff.field("disk.bytes", &seen_bytes, &Some(bytes.0), same_bytes, plain);
+    let Fact::Known(seen) = seen else {
+        return diff;
+    };
+    let wanted = bound.inodes.map(|inodes| inodes.0);
+    let holds = |seen_count: &Option<u64>, wanted: &Option<u64>| match (seen_count, wanted) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(count), Some(wanted)) => {
+            (*wanted..=wanted.saturating_add(seen.inodes_grain)).contains(count)
+        }
+    };
+    let count = |value: &u64| Inodes(*value).to_string();
+    let seen_inodes = Fact::Known(seen.inodes);
+    diff.field("disk.inodes", &seen_inodes, &wanted, holds, count);
+    diff
 }
 
 /// How the mounts of a container compare with the wanted ones.
@@ -313,6 +340,43 @@ mod tests {
             "pids 0 9",
         ];
         check(all, changed, &differ);
+    }
+
+    #[test]
+    fn a_disk_differs_by_bytes_and_by_more_inodes_than_rounding_makes() {
+        #[track_caller]
+        fn check(wanted: &str, seen: impl Fn(&mut DiskObserved), differ: &[&str]) {
+            let body = format!("\n  limits: {{disk: {{{wanted}}}}}");
+            let desired = desired(1, &body);
+            let fact = crate::fixture::disk(&desired).map(|mut disk| {
+                seen(&mut disk);
+                disk
+            });
+            let diff = disk(&desired, &fact);
+            let words = |limit: &LimitDrift| format!("{} {} {}", limit.field, limit.from, limit.to);
+            let fields: Vec<String> = diff.differ.iter().map(words).collect();
+            assert_eq!(fields, differ);
+        }
+        check("bytes: 32Mi", |_| (), &[]);
+        check("bytes: 32Mi, inodes: 500", |_| (), &[]);
+        check("bytes: 33554433B", |seen| seen.bytes = 32 << 20, &[]);
+        let small = |seen: &mut DiskObserved| seen.bytes = 16 << 20;
+        check("bytes: 32Mi", small, &["disk.bytes 16Mi 32Mi"]);
+        let many = |seen: &mut DiskObserved| seen.inodes = Some(517);
+        check("bytes: 32Mi, inodes: 500", many, &["disk.inodes 517 500"]);
+        check("bytes: 32Mi", many, &[]);
+        let few = |seen: &mut DiskObserved| seen.inodes = Some(499);
+        check("bytes: 32Mi, inodes: 500", few, &["disk.inodes 499 500"]);
+    }
+
+    #[test]
+    fn a_root_that_was_made_without_a_limit_has_none_to_change() {
+        let wanted = desired(1, "\n  limits: {disk: {bytes: 32Mi}}");
+        let diff = disk(&wanted, &Fact::Absent);
+        assert_eq!((diff.impossible.len(), diff.differ.len()), (1, 0));
+        // One that is wanted no more stays what it was made as.
+        let seen = crate::fixture::disk(&wanted);
+        assert_eq!(disk(&desired(1, ""), &seen), LimitsDiff::default());
     }
 
     #[test]

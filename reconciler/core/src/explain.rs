@@ -96,6 +96,12 @@ pub fn step(step: &Step) -> String {
         Action::SignalProcess { name, signal, .. } => format!("send {signal} to {name} in {life}"),
         Action::ForgetProcess(name) => format!("forget {name} in {life}"),
         Action::SetLimits(wanted) => format!("set the limits of {life} to {}", limits(wanted)),
+        Action::SetDisk(desired) => {
+            let bytes = desired
+                .disk
+                .map_or_else(|| "none".into(), |bytes| bytes.to_string());
+            format!("set the disk limit of {life} to {bytes}")
+        }
         Action::RejoinCgroup(_) => format!("put {life} back into its cgroup"),
         Action::RestoreMount { path, .. } => format!("mount {path} of {life} again"),
         Action::CoverPath { path, .. } => format!("cover {path} of {life} again"),
@@ -314,6 +320,9 @@ pub(crate) fn suspended_drift(would: &Planned) -> String {
 
 /// Returns that a wanted limit cannot be had.
 pub(crate) fn limit_impossible(field: &str) -> String {
+    if field.starts_with("disk") {
+        return "its root was made without; delete the container and apply it anew".into();
+    }
     format!("this host has no control for {field}; remove the limit or enable its controller")
 }
 

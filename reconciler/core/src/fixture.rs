@@ -8,9 +8,9 @@ use alloc::sync::Arc;
 use core::net::Ipv4Addr;
 
 use driver_api::{
-    Bundle, Cgroup, ContainerObserved, ExitStatus, Fact, Gap, Init, Life, LimitsObserved,
-    LinkObserved, MountObserved, NetworkObserved, ProcessId, ProcessObserved, ProcessState,
-    RulesObserved, Run, Shim, ShimState, UsageObserved, files_mark,
+    Bundle, Cgroup, ContainerObserved, DiskBackend, DiskObserved, ExitStatus, Fact, Gap, Init,
+    Life, LimitsObserved, LinkObserved, MountObserved, NetworkObserved, ProcessId, ProcessObserved,
+    ProcessState, RulesObserved, Run, Shim, ShimState, UsageObserved, files_mark,
 };
 use specs::config::Defaults;
 use specs::desired::{Desired, IdRange, Limits, MountSource, Writable};
@@ -135,6 +135,7 @@ pub(crate) fn settled(desired: &Desired) -> Life {
             Writable::Ephemeral => Fact::Known(true),
             Writable::Persistent | Writable::None => Fact::Absent,
         },
+        disk: disk(desired),
         shim: Fact::Known(Shim {
             id: ProcessId {
                 pid: 10,
@@ -161,6 +162,19 @@ pub(crate) fn settled(desired: &Desired) -> Life {
         processes: Fact::Known(processes.collect()),
         files: Fact::Known(files.collect()),
     }
+}
+
+/// Returns an image as it is made for a container.
+pub(crate) fn disk(desired: &Desired) -> Fact<DiskObserved> {
+    let wanted = desired.disk.zip(desired.container.rootfs.bound);
+    wanted.map_or(Fact::Absent, |(bytes, bound)| {
+        Fact::Known(DiskObserved {
+            backend: DiskBackend::Image,
+            bytes: bytes.0,
+            inodes: Some(bound.inodes.map_or(4080, |inodes| inodes.0 + 3)),
+            inodes_grain: 16,
+        })
+    })
 }
 
 /// Returns what connects a container that is connected as wanted.

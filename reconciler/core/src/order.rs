@@ -77,7 +77,8 @@ pub(crate) fn gate(planned: &Planned) -> Gate {
         | Action::PublishPorts(_)
         | Action::StartProcess { .. }
         | Action::SignalProcess { .. }
-        | Action::ForgetProcess(_) => Gate::Nothing,
+        | Action::ForgetProcess(_)
+        | Action::SetDisk(_) => Gate::Nothing,
     }
 }
 
@@ -111,6 +112,7 @@ pub fn is_destructive(action: &Action) -> bool {
         | Action::StartProcess { .. }
         | Action::SignalProcess { .. }
         | Action::SetLimits(_)
+        | Action::SetDisk(_)
         | Action::RejoinCgroup(_)
         | Action::RestoreMount { .. }
         | Action::CoverPath { .. } => false,

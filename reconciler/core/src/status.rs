@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use driver_api::{ContainerObserved, Life, ProcessObserved, ProcessState};
 use specs::desired::{Condition, Desired, Port, Run};
 use specs::id::{Generation, Key, ProcessName};
-use specs::status::{Failure, NetworkStatus, Phase, ProcessStatus, Status, Usage};
+use specs::status::{DiskStatus, Failure, NetworkStatus, Phase, ProcessStatus, Status, Usage};
 
 use crate::backoff::{Respawns, Timer};
 use crate::diff::Digests;
@@ -77,6 +77,7 @@ pub(crate) fn derive(basis: &Basis<'_>) -> (Status, Stand) {
             .map(|bundle| bundle.created_ms),
         next_retry_ms: due.min(),
         usage: shown.and_then(|life| usage(basis, life)),
+        disk: shown.and_then(disk),
         network: shown.and_then(network),
         last_error: basis.last_error.cloned(),
         override_note: basis.wanted.and_then(|wanted| wanted.override_note.clone()),
@@ -84,6 +85,16 @@ pub(crate) fn derive(basis: &Basis<'_>) -> (Status, Stand) {
     };
     status.conditions = conditions::derive(basis, life, &tally, status.phase);
     (status, Stand::of(basis, life, &tally))
+}
+
+/// What limits the writes to a life's root.
+fn disk(life: &Life) -> Option<DiskStatus> {
+    let disk = life.disk.known()?;
+    Some(DiskStatus {
+        backend: disk.backend.as_str().into(),
+        limit_bytes: disk.bytes,
+        limit_inodes: disk.inodes,
+    })
 }
 
 /// What connects a life: the address it has, and the ports that lead to it.

@@ -83,6 +83,10 @@ impl Container {
             Writable::Persistent => form.text("rootfs.writable", "persistent"),
             Writable::None => form.text("rootfs.writable", "none"),
         }
+        if let Some(bound) = self.rootfs.bound {
+            let inodes = bound.inodes.map_or(0, |inodes| inodes.0);
+            form.text("limits.disk", &inodes.to_string());
+        }
         form.text("hostname", &self.hostname);
         form.flag("network.host", self.network == Network::Host);
         if let Some(isolated) = self.network.isolated() {

@@ -5,8 +5,8 @@ mod network;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Desired, Device, File, Limits, LogMode, Mount, MountSource, Process, Propagation,
-    RestartPolicy, Run, Seccomp, Security, UserNamespace, Writable,
+    Desired, Device, File, LogMode, Mount, MountSource, Process, Propagation, RestartPolicy, Run,
+    Seccomp, Security, UserNamespace, Writable,
 };
 use crate::id::Digest;
 use crate::units::{Bytes, CpuSet, Micros, Mode, Seconds, Secret};
@@ -72,7 +72,7 @@ impl Desired {
                     },
                 },
                 "hostname": container.hostname,
-                "limits": view_limits(&self.limits),
+                "limits": view_limits(self),
                 "network": network::view(self),
                 "mounts": container.mounts.iter().map(view_mount).collect::<Vec<_>>(),
                 "files": self.own_files().map(|file| view_file(file, show)).collect::<Vec<_>>(),
@@ -94,8 +94,9 @@ fn hidden(secret: &Secret, show: Show) -> Value {
     }
 }
 
-fn view_limits(limits: &Limits) -> Value {
-    json!({
+fn view_limits(desired: &Desired) -> Value {
+    let limits = &desired.limits;
+    let mut out = json!({
         "memory": limits.memory.map(|bytes| bytes.to_string()),
         "swap": limits.swap.to_string(),
         "memoryLow": limits.memory_low.map(|bytes| bytes.to_string()),
@@ -103,7 +104,15 @@ fn view_limits(limits: &Limits) -> Value {
         "cpuWeight": limits.cpu_weight,
         "cpuSet": limits.cpu_set.clone().map(|set| CpuSet(set).to_string()),
         "pids": limits.pids,
-    })
+    });
+    let bound = desired.container.rootfs.bound;
+    // Left out where there is none: to begin with it costs more than to change it.
+    if let (Some(bytes), Some(bound), Value::Object(out)) = (desired.disk, bound, &mut out) {
+        let inodes = bound.inodes.map(|inodes| inodes.to_string());
+        let disk = json!({"bytes": bytes.to_string(), "inodes": inodes});
+        out.insert("disk".to_owned(), disk);
+    }
+    out
 }
 
 fn view_mount(mount: &Mount) -> Value {

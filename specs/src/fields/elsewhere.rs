@@ -6,7 +6,6 @@ const LATER: [&str; 10] = [
     "spec.update",
     "spec.rootfs.archive",
     "spec.rootfs.image",
-    "spec.limits.disk",
     "spec.limits.io",
     "spec.limits.bandwidth",
     "spec.limits.hugepages",

@@ -87,6 +87,14 @@ static LIMITS: &[Field] = &[
     one("pids", Type::Integer(2, 4_194_304))
         .default("config: defaults.limits.pids, else 1024")
         .live(),
+    object("disk", DISK).default("none"),
+];
+
+static DISK: &[Field] = &[
+    one("bytes", DISK_SIZE).needed().live(),
+    one("inodes", INODES)
+        .default("as many as the file system has")
+        .recreate(),
 ];
 
 static NETWORK: &[Field] = &[

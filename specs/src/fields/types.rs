@@ -13,7 +13,8 @@ use crate::diagnostic::{Code, closest, plain};
 use crate::parse::faults::Fault;
 use crate::parse::tree::Scalar;
 use crate::units::{
-    Bytes, Count, CpuSet, Micros, MilliCpu, Millis, Mode, Seconds, Signal, SoftHard, UnitError,
+    Bytes, Count, CpuSet, Inodes, Micros, MilliCpu, Millis, Mode, Seconds, Signal, SoftHard,
+    UnitError,
 };
 
 use names::*;
@@ -46,6 +47,9 @@ pub(super) const SECCOMP: Type = Type::Read("default, unconfined or a path", sec
 pub(super) const SIZE: Type = Type::Read("size", quantity::<Bytes>);
 pub(super) const MEMORY: Type = Type::Read("size", |scalar| size_from(scalar, Bytes(1 << 20)));
 pub(super) const TMPFS_SIZE: Type = Type::Read("size", |scalar| size_from(scalar, Bytes(4096)));
+/// Less does not hold a file system with a journal.
+pub(super) const DISK_SIZE: Type = Type::Read("size", |scalar| size_from(scalar, Bytes(16 << 20)));
+pub(super) const INODES: Type = Type::Read("number of files", inodes);
 pub(super) const LOG_SIZE: Type = Type::Read("size", |scalar| size_from(scalar, Bytes(4096)));
 pub(super) const CPU: Type = Type::Read("processors", cpu);
 pub(super) const CPU_SET: Type = Type::Read("list of processors", cpu_set);
@@ -176,6 +180,16 @@ fn size_from(scalar: &Scalar<'_>, least: Bytes) -> Told {
     if size < least {
         let message = format!("`{}` is too little", plain(&scalar.text));
         return Err(Fault::new(Code::Quantity, message).help(format!("write at least `{least}`")));
+    }
+    Ok(())
+}
+
+fn inodes(scalar: &Scalar<'_>) -> Told {
+    const LEAST: Inodes = Inodes(128);
+    let count: Inodes = unit(scalar, Code::Quantity)?;
+    if count < LEAST {
+        let message = format!("`{}` is too little", plain(&scalar.text));
+        return Err(Fault::new(Code::Quantity, message).help(format!("write at least `{LEAST}`")));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Bytes, MilliCpu, Millis, Mode, UnitError};
+use super::{Bytes, Inodes, MilliCpu, Millis, Mode, UnitError};
 
 const SIZE_UNITS: [(&str, u64); 11] = [
     ("Pi", 1 << 50),
@@ -114,6 +114,42 @@ impl fmt::Display for Bytes {
             }
         }
         Ok(())
+    }
+}
+
+const COUNT_UNITS: [(&str, u64); 2] = [("M", 1_000_000), ("k", 1_000)];
+
+impl FromStr for Inodes {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let bad = || {
+            UnitError::new(
+                "not a number of files",
+                "write for example `100k` or `5000`",
+            )
+        };
+        let unit = COUNT_UNITS.iter().find(|(name, _)| text.ends_with(name));
+        let (name, scale) = unit.copied().unwrap_or(("", 1));
+        let digits = text.strip_suffix(name).unwrap_or(text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(bad());
+        }
+        // The kernel's numbers of inodes have 32 bits on ext4.
+        let count = digits.parse::<u64>().ok();
+        let count = count.and_then(|count| count.checked_mul(scale));
+        let fits = count.filter(|count| u32::try_from(*count).is_ok());
+        fits.map(Self).ok_or_else(bad)
+    }
+}
+
+impl fmt::Display for Inodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |(_, scale): &&(&str, u64)| self.0 > 0 && self.0.is_multiple_of(*scale);
+        match COUNT_UNITS.iter().find(fits) {
+            Some((unit, scale)) => write!(f, "{}{unit}", self.0 / scale),
+            None => self.0.fmt(f),
+        }
     }
 }
 

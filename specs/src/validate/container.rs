@@ -6,11 +6,12 @@ use crate::fields::is_below;
 use crate::parse::faults::{Fault, Faults};
 use crate::parse::tree::Node;
 use crate::resolve::capability;
-use crate::units::{Bytes, Millis};
+use crate::units::{Bytes, Inodes, Millis};
 
 pub(super) fn laws(spec: &Node<'_>, faults: &mut Faults<'_>) {
     if let Some(limits) = spec.get("limits") {
         memory(limits, faults);
+        disk(spec, limits, faults);
     }
     for mount in items(spec, "mounts") {
         mount_source(mount, faults);
@@ -55,6 +56,35 @@ fn memory(limits: &Node<'_>, faults: &mut Faults<'_>) {
         let message = format!("`memoryLow` ({low}) is above `memory` ({memory})");
         let help = "more cannot be protected than may be used";
         faults.push(place.place, Fault::new(Code::Order, message).help(help));
+    }
+}
+
+/// An image has room for one inode in 4 KiB at most, and no file is smaller on disk.
+const BYTES_PER_INODE: u64 = 4096;
+
+fn disk(spec: &Node<'_>, limits: &Node<'_>, faults: &mut Faults<'_>) {
+    let Some(disk) = limits.entry("disk") else {
+        return;
+    };
+    let writable = spec.get("rootfs").and_then(|root| root.get("writable"));
+    if writable.and_then(Node::text) == Some("none") {
+        let message = "`disk` has no effect with `writable: none`";
+        let help = "remove it, or let the root be written";
+        faults.push(
+            disk.key_place,
+            Fault::new(Code::NoEffect, message).help(help),
+        );
+    }
+    let (bytes, inodes) = (disk.node.get("bytes"), disk.node.get("inodes"));
+    let read = |node: Option<&Node<'_>>| node.and_then(Node::text).map(str::to_owned);
+    let given: Option<Bytes> = read(bytes).and_then(|text| text.parse().ok());
+    let wanted: Option<Inodes> = read(inodes).and_then(|text| text.parse().ok());
+    if let (Some(given), Some(wanted), Some(node)) = (given, wanted, inodes)
+        && wanted.0 > given.0 / BYTES_PER_INODE
+    {
+        let message = format!("`inodes` ({wanted}) are more than `bytes` ({given}) has room for");
+        let help = format!("write at most `{}`", Inodes(given.0 / BYTES_PER_INODE));
+        faults.push(node.place, Fault::new(Code::Order, message).help(help));
     }
 }
 

@@ -33,6 +33,13 @@ const EDITS: &[(&str, &str, Class)] = &[
     ("cpuWeight: 100", "cpuWeight: 101", Class::Live),
     ("cpuSet: \"0-1\"", "cpuSet: \"0-2\"", Class::Live),
     ("pids: 128", "pids: 129", Class::Live),
+    ("bytes: 1Gi", "bytes: 2Gi", Class::Live),
+    ("inodes: 100k", "inodes: 101k", Class::Recreate),
+    (
+        "    disk: {bytes: 1Gi, inodes: 100k}\n",
+        "",
+        Class::Recreate,
+    ),
     (
         "mode: isolated\n    address: 10.254.0.6\n",
         "mode: isolated\n    address: 10.254.0.7\n",

@@ -9,7 +9,9 @@ const FULL: &str = include_str!("../fixtures/valid/full.yaml");
 fn digests_never_change() {
     let minimal =
         desired("processes: [{name: a, command: [/bin/a]}]\nfiles: [{path: /a, content: x}]");
-    let isolated = resolved(&taken(FULL).first().unwrap().spec);
+    let limited = resolved(&taken(FULL).first().unwrap().spec);
+    let mut isolated = limited.clone();
+    isolated.container.rootfs.bound = None;
     let mut full = isolated.clone();
     full.container.network = specs::desired::Network::None;
     let host =
@@ -33,6 +35,7 @@ fn digests_never_change() {
         ("full signalled files", full.signal_files_digest()),
         ("privileged container", host.container.digest()),
         ("isolated container", isolated.container.digest()),
+        ("limited container", limited.container.digest()),
     ];
     let shown: String = table
         .iter()

@@ -43,7 +43,10 @@ fn a_field_is_found_by_the_ways_people_write_it() {
     ] {
         assert_eq!(field(path).unwrap().class, Some(Class::Process));
     }
-    assert_eq!(field("spec.limits.disk"), None);
+    let disk = |part: &str| field(&format!("limits.disk.{part}")).unwrap().class;
+    assert_eq!(disk("bytes"), Some(Class::Live));
+    assert_eq!(disk("inodes"), Some(Class::Recreate));
+    assert_eq!(field("spec.limits.nothing"), None);
     assert_eq!(field(""), None);
 }
 

@@ -25,6 +25,7 @@ mod e2e_network;
 mod e2e_network_drift;
 mod e2e_oom;
 mod e2e_packages;
+mod e2e_quota;
 mod e2e_recovery;
 mod e2e_security;
 mod e2e_source;

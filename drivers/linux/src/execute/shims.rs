@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use driver_api::{Deadline, Fact, Outcome, ProcessId, StepError};
+use shim_proto::launch::Root;
 use shim_proto::message::{Ask, End, Report};
 use specs::desired::Desired;
 
@@ -42,6 +43,14 @@ impl Act<'_> {
         }
         // Files, limits and the daemon's release may have changed since it was written.
         let fresh = self.build(desired, launch.cgroups.clone(), launch.created_ms)?;
+        let in_image = |root: &Root| !root.image.is_empty();
+        if desired.disk.is_some() && !fresh.root.as_ref().is_some_and(in_image) {
+            // Without it nothing would hold back what is written.
+            return Err(retry(
+                format!("start the shim of {}", self.leaf),
+                "its image is missing",
+            ));
+        }
         if fresh != *launch {
             bundle::rewrite(&directory, &fresh)
                 .during(|| format!("write the launch description of {}", self.leaf))?;

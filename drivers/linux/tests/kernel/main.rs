@@ -7,6 +7,7 @@
 )]
 
 mod cgroups;
+mod disk;
 mod launch;
 mod links;
 mod marks;

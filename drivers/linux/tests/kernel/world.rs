@@ -329,6 +329,7 @@ pub(crate) fn desired(name: &str, lower: &str) -> Desired {
             rootfs: Rootfs {
                 directory: lower.to_owned(),
                 writable: Writable::Ephemeral,
+                bound: None,
             },
             hostname: name.to_owned(),
             network: Network::None,
@@ -346,6 +347,7 @@ pub(crate) fn desired(name: &str, lower: &str) -> Desired {
             },
         },
         limits: Limits::default(),
+        disk: None,
         ports: Vec::new(),
         egress: specs::desired::Egress::default(),
         names: None,

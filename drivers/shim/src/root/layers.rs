@@ -2,7 +2,7 @@
 //!
 //! With a user namespace the shared lower layer is shown through it, so one copy on disk
 //! serves every id range. A persistent upper too: what lies on disk then does not depend on
-//! the range. An ephemeral upper is plain, its directories were made for the range's root.
+//! the range. One in an image is mounted for this root alone. An ephemeral upper is plain, its directories were made for the range's root.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -16,6 +16,7 @@ use shim_proto::launch::{IdRange, Root, Tmpfs};
 
 use super::acting::Acting;
 use super::failure::{Failure, OrFail};
+use super::image;
 use super::object::{Ids, NO_SUID_DEV_EXEC, attach, cloned, id_map, tmpfs};
 use super::resolve::{open, open_host};
 use crate::sys::mount::{Change, Propagation, change_mount};
@@ -59,6 +60,19 @@ impl Layers {
         };
         let upper_ids = ids.range.filter(|_| root.persistent);
         let (upper, work) = match (root.persistent, ids.userns) {
+            (_, userns) if !root.image.is_empty() => {
+                let mount = image::mounted(&root.image)?;
+                make_private(mount.as_fd())?;
+                if let Some(userns) = userns.filter(|_| root.persistent) {
+                    id_map(mount.as_fd(), userns, false, &root.image, WHAT)?;
+                }
+                let layers = (
+                    open_below(mount.as_fd(), &root.upper)?,
+                    open_below(mount.as_fd(), &root.work)?,
+                );
+                clones.push(mount);
+                layers
+            }
             (true, Some(userns)) => {
                 // Both have to be on one mount, so it is their common parent that is mapped.
                 let (parent, upper, work) = common_parent(&root.upper, &root.work)?;
@@ -85,7 +99,7 @@ impl Layers {
         })
     }
 
-    /// Attaches the clones on a staging tmpfs over the upper directory, in a mount namespace
+    /// Attaches the clones on a staging tmpfs over the upper directory, or the image's, in a mount namespace
     /// of our own, and gives the place the overlay goes on.
     ///
     /// # Errors
@@ -93,7 +107,11 @@ impl Layers {
     /// As the kernel says.
     pub(super) fn stage(&self, root: &Root) -> Result<OwnedFd, Failure> {
         let stage = tmpfs(&STAGE, None, NO_SUID_DEV_EXEC)?;
-        let place = open_host(&root.upper, OFlags::DIRECTORY, WHAT)?;
+        let over = match root.image.rsplit_once('/') {
+            Some((directory, _)) => directory,
+            None => &root.upper,
+        };
+        let place = open_host(over, OFlags::DIRECTORY, WHAT)?;
         attach(stage.as_fd(), place.as_fd()).or_fail(|| WHAT.to_owned())?;
         let directory = |name: &str| {
             mkdirat(&stage, name, 0o755.into()).or_fail(|| WHAT.to_owned())?;
@@ -160,13 +178,17 @@ impl Layers {
 
 fn mapped(place: BorrowedFd<'_>, userns: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Failure> {
     let clone = cloned(place, false, WHAT)?;
+    make_private(clone.as_fd())?;
+    id_map(clone.as_fd(), userns, false, path, WHAT)?;
+    Ok(clone)
+}
+
+fn make_private(mount: BorrowedFd<'_>) -> Result<(), Failure> {
     let change = Change {
         propagation: Propagation::Private,
         ..Change::NONE
     };
-    change_mount(clone.as_fd(), &change).or_fail(|| WHAT.to_owned())?;
-    id_map(clone.as_fd(), userns, false, path, WHAT)?;
-    Ok(clone)
+    change_mount(mount, &change).or_fail(|| WHAT.to_owned())
 }
 
 fn open_below(directory: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Failure> {

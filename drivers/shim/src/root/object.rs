@@ -48,7 +48,10 @@ pub(super) fn filesystem(
 ) -> Result<OwnedFd, Failure> {
     let what = || format!("cannot make a new {kind}");
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).or_fail(what)?;
-    fsconfig_set_string(&context, "source", kind).or_fail(what)?;
+    let is_source = |parameter: &Parameter| matches!(parameter, Parameter::Text("source", _));
+    if !parameters.iter().any(is_source) {
+        fsconfig_set_string(&context, "source", kind).or_fail(what)?;
+    }
     for parameter in parameters {
         match parameter {
             Parameter::Flag(name) => fsconfig_set_flag(&context, *name),

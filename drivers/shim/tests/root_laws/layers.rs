@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use shim_proto::launch::{IdRange, Root};
 
-use crate::support::{Container, Host, RANGE, bind, bind_with, every_way, text};
+use crate::support::{Container, Host, RANGE, Way, bind, bind_with, every_way, text};
 
 /// Owner on the host.
 fn owner(path: &Path) -> (u32, u32) {
@@ -87,6 +89,7 @@ fn a_persistent_upper_does_not_depend_on_the_id_range() {
                 work: text(&work),
                 read_only: false,
                 persistent: true,
+                image: String::new(),
             });
             launch.mounts = vec![bind("/made/point", &host.directory("shared"))];
             launch
@@ -275,6 +278,88 @@ fn memory_has_the_size_mode_and_owner_asked_for() {
         assert_eq!(
             mounts.iter().filter(|m| m.starts_with("/dev/shm ")).count(),
             1
+        );
+    });
+}
+
+/// Makes an image as the daemon does, with directories for the root of the ids.
+fn disk_image(host: &Host, way: Way, mebibytes: u64) -> PathBuf {
+    let path = host.path("disk.img");
+    let seed = host.path("seed");
+    let base = way.ids.map(|ids| ids.base);
+    for name in ["upper", "work"] {
+        fs::create_dir_all(seed.join(name)).unwrap();
+        chown(seed.join(name), base, base).unwrap();
+    }
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(mebibytes << 20).unwrap();
+    let done = Command::new("/usr/sbin/mkfs.ext4")
+        .args(["-q", "-F", "-m", "0", "-O", "^has_journal", "-d"])
+        .args([&seed, &path])
+        .status();
+    assert!(done.unwrap().success());
+    path
+}
+
+fn devices_of(path: &Path) -> usize {
+    let mut count = 0;
+    for entry in fs::read_dir("/sys/block").unwrap() {
+        let backing = entry.unwrap().path().join("loop/backing_file");
+        let backing = fs::read_to_string(backing).unwrap_or_default();
+        count += usize::from(Path::new(backing.trim_end()) == path);
+    }
+    count
+}
+
+#[test]
+fn an_upper_in_an_image_is_as_large_as_the_image_and_leaves_no_device() {
+    every_way(|way| {
+        let host = Host::new();
+        let image = disk_image(&host, way, 16);
+        let mut launch = host.launch(way);
+        launch.root = Some(Root {
+            lower: text(&host.image()),
+            upper: "upper".into(),
+            work: "work".into(),
+            read_only: false,
+            persistent: false,
+            image: text(&image),
+        });
+        let container = host.run(&launch);
+        assert_eq!(devices_of(&image), 1, "{way:?}");
+        container.inside("echo one > /one; echo more >> /etc/plain");
+        container.fails_inside("cat /dev/zero > /full", "No space left");
+        container.inside("rm /full; cat /one");
+        // Another mount of it shares the device: two would destroy what is in it.
+        let second = host.run(&launch);
+        assert_eq!(devices_of(&image), 1, "{way:?}");
+        drop(second);
+        assert_eq!(container.inside("cat /one"), "one\n");
+        drop(container);
+        let until = Instant::now() + Duration::from_secs(10);
+        while devices_of(&image) > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(devices_of(&image), 0, "{way:?}");
+    });
+}
+
+#[test]
+fn what_is_in_no_image_is_refused_with_its_reason() {
+    every_way(|way| {
+        let host = Host::new();
+        let mut launch = host.launch(way);
+        fs::write(host.path("disk.img"), [0; 8192]).unwrap();
+        let root = launch.root.as_mut().unwrap();
+        root.image = text(&host.path("disk.img"));
+        let failure = host.start(&launch).err().unwrap();
+        assert!(failure.contains("ext4"), "{failure}");
+        let root = launch.root.as_mut().unwrap();
+        root.image = text(&host.path("life1"));
+        let failure = host.start(&launch).err().unwrap();
+        assert!(
+            failure.contains("disk") || failure.contains("image"),
+            "{failure}"
         );
     });
 }

@@ -131,6 +131,7 @@ impl Host {
                 work: text(&life.join("work")),
                 read_only: false,
                 persistent: false,
+                image: String::new(),
             }),
             ..Launch::default()
         }

@@ -46,6 +46,7 @@ pub(crate) fn view(name: &str, phase: Phase) -> ContainerView {
         created_ms: None,
         next_retry_ms: None,
         usage: None,
+        disk: None,
         network: None,
         last_error: None,
         override_note: None,

@@ -47,6 +47,15 @@ pub(crate) struct Row {
     /// Limit of tasks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pids_limit: Option<u64>,
+    /// Bytes written into its root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_bytes: Option<u64>,
+    /// Limit of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_limit_bytes: Option<u64>,
+    /// Files, directories and links in its root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_inodes: Option<u64>,
     /// Bytes that came in, a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) received_bytes_per_s: Option<u64>,
@@ -84,6 +93,9 @@ fn row(was: Option<&ContainerUsage>, now: &ContainerUsage, interval_ms: u64) -> 
         memory_peak_bytes: now.memory_peak_bytes,
         pids: now.pids,
         pids_limit: now.pids_limit,
+        disk_bytes: now.disk.and_then(|disk| disk.total_bytes),
+        disk_limit_bytes: now.disk.and_then(|disk| disk.limit_bytes),
+        disk_inodes: now.disk.and_then(|disk| disk.inodes),
         received_bytes_per_s: per_second(|usage| Some(usage.network?.received_bytes)),
         sent_bytes_per_s: per_second(|usage| Some(usage.network?.sent_bytes)),
     }
@@ -95,7 +107,7 @@ pub(crate) fn table(top: &Top, paint: Paint) -> String {
         return "no containers\n".to_owned();
     }
     let mut grid = Grid::new(&[
-        "NAME", "CPU%", "HELD%", "MEMORY", "LIMIT", "MEM%", "PEAK", "PIDS", "IN/S", "OUT/S",
+        "NAME", "CPU%", "HELD%", "MEMORY", "LIMIT", "MEM%", "PEAK", "PIDS", "DISK", "IN/S", "OUT/S",
     ]);
     for row in &top.containers {
         let used = row.working_set_bytes.zip(row.memory_limit_bytes);
@@ -108,6 +120,12 @@ pub(crate) fn table(top: &Top, paint: Paint) -> String {
             Some(limit) => format!("{pids}/{limit}"),
             None => pids.to_string(),
         });
+        let disk = row.disk_bytes.zip(row.disk_limit_bytes);
+        let full = disk.map(|(used, limit)| used.saturating_mul(1000) / limit.max(1));
+        let disk = disk.map(|(used, limit)| {
+            let (used, limit) = (human::bytes(used), human::bytes(limit));
+            format!("{used}/{limit}")
+        });
         let size = |bytes: Option<u64>| Cell::option(bytes.map(human::bytes));
         grid.push(vec![
             Cell::plain(&row.name),
@@ -118,6 +136,7 @@ pub(crate) fn table(top: &Top, paint: Paint) -> String {
             Cell::new(tone(used), used.map_or_else(|| "-".to_owned(), percent)),
             size(row.memory_peak_bytes),
             Cell::option(pids),
+            Cell::new(tone(full), disk.unwrap_or_else(|| "-".to_owned())),
             size(row.received_bytes_per_s),
             size(row.sent_bytes_per_s),
         ]);

@@ -21,6 +21,12 @@ pub(crate) fn pairs(usage: &ContainerUsage) -> Vec<(&'static str, String)> {
         ("Cpu, kernel", time(usage.cpu_system_usec)),
         ("Cpu, held back", time(usage.cpu_throttled_usec)),
         ("Pids peak", count(usage.pids_peak)),
+        ("Disk", bytes(usage.disk.and_then(|disk| disk.total_bytes))),
+        (
+            "Disk, on the host",
+            bytes(usage.disk.and_then(|disk| disk.exclusive_bytes)),
+        ),
+        ("Inodes", count(usage.disk.and_then(|disk| disk.inodes))),
         (
             "Received",
             net(|net| (net.received_bytes, net.received_packets)),

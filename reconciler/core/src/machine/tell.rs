@@ -161,8 +161,12 @@ impl Desk {
         let why = explain::drift(&reason.drift);
         let life = planned.step.incarnation;
         let told = match (&planned.step.action, reason.class) {
-            (Action::SetLimits(_), Class::Live) => event(key, slot, "LimitsChanged", why),
-            (Action::SetLimits(_), _) => warning(key, slot, "LimitsRepaired", why),
+            (Action::SetLimits(_) | Action::SetDisk(_), Class::Live) => {
+                event(key, slot, "LimitsChanged", why)
+            }
+            (Action::SetLimits(_) | Action::SetDisk(_), _) => {
+                warning(key, slot, "LimitsRepaired", why)
+            }
             (Action::RestoreMount { .. }, _) => warning(key, slot, "MountRestored", why),
             (Action::CoverPath { .. }, _) => warning(key, slot, "PathCovered", why),
             (Action::RejoinCgroup(_), _) => warning(key, slot, "CgroupRejoined", why),

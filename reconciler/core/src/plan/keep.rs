@@ -90,6 +90,7 @@ impl Keep<'_> {
     fn all(&mut self) -> Vec<Stage> {
         let mut parts = Parts::default();
         self.cgroup(&mut parts);
+        self.disk(&mut parts);
         let own = self.desired.container.rootfs.writable == Writable::Ephemeral;
         if own && matches!(self.life.root, Fact::Absent | Fact::Known(false)) {
             // Nothing can be put under a mounted root; ending a healthy container is worse.
@@ -167,6 +168,18 @@ impl Keep<'_> {
             .extend(diff.unenforced.iter().map(unenforced));
         if !diff.differ.is_empty() {
             let action = Action::SetLimits(self.desired.limits.clone());
+            let reason = Reason::new(self.class, Drift::Limits(diff.differ));
+            parts.first.steps.push(self.step(action, reason));
+        }
+    }
+
+    fn disk(&mut self, parts: &mut Parts) {
+        let diff = diff::disk(self.desired, &self.life.disk);
+        let blocked = &mut self.plan.blocked;
+        blocked.extend(diff.gaps.iter().map(Blocked::unknown));
+        blocked.extend(diff.impossible.iter().map(|field| impossible(field)));
+        if !diff.differ.is_empty() {
+            let action = Action::SetDisk(self.desired.clone());
             let reason = Reason::new(self.class, Drift::Limits(diff.differ));
             parts.first.steps.push(self.step(action, reason));
         }

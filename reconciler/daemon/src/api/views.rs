@@ -92,6 +92,7 @@ fn blank(key: &Key, generation: Generation, phase: Phase) -> Status {
         created_ms: None,
         next_retry_ms: None,
         usage: None,
+        disk: None,
         network: None,
         last_error: None,
         override_note: None,
@@ -180,11 +181,26 @@ fn mounts(life: &Life) -> BTreeMap<String, String> {
 }
 
 fn limits(life: &Life) -> BTreeMap<String, String> {
-    match &life.cgroup {
+    let mut words = match &life.cgroup {
         Fact::Known(cgroup) => limit_words(&cgroup.limits),
         Fact::Absent => BTreeMap::new(),
         Fact::Unknown(gap) => [("?".to_owned(), format!("unknown: {}", gap.why))].into(),
-    }
+    };
+    let disk = match &life.disk {
+        Fact::Known(disk) => {
+            let inodes = disk.inodes.map(|count| format!(", {count} inodes"));
+            let inodes = inodes.unwrap_or_default();
+            Some(format!(
+                "{} bytes{inodes} ({})",
+                disk.bytes,
+                disk.backend.as_str()
+            ))
+        }
+        Fact::Absent => None,
+        Fact::Unknown(gap) => Some(format!("unknown: {}", gap.why)),
+    };
+    words.extend(disk.map(|disk| ("disk".to_owned(), disk)));
+    words
 }
 
 fn limit_words(limits: &LimitsObserved) -> BTreeMap<String, String> {

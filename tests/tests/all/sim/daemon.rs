@@ -395,7 +395,10 @@ impl Daemon {
                 desired.generation = other.generation;
                 match self.rng.below(8) {
                     6 => desired.depends_on = other.depends_on,
-                    0 => desired.limits = other.limits,
+                    0 => {
+                        desired.limits = other.limits;
+                        desired.disk = desired.disk.and(other.disk).or(desired.disk);
+                    }
                     1 => desired.files = other.files,
                     2 => desired.processes = other.processes,
                     3 => desired.run = other.run,

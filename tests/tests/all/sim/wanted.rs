@@ -7,12 +7,12 @@ use std::sync::Arc;
 use driver_sim::Rng;
 use reconciler_core::io::{Intent, Wanted};
 use specs::desired::{
-    Condition, Container, Desired, Egress, File, IdRange, Isolated, Limits, LogMode, Logs, Mount,
-    MountSource, NameOrId, Network, OnChange, Port, Process, Propagation, Restart, RestartPolicy,
-    Rootfs, Run, Seccomp, Security, Stop, Transport, User, UserNamespace, Writable,
+    Bound, Condition, Container, Desired, Egress, File, IdRange, Isolated, Limits, LogMode, Logs,
+    Mount, MountSource, NameOrId, Network, OnChange, Port, Process, Propagation, Restart,
+    RestartPolicy, Rootfs, Run, Seccomp, Security, Stop, Transport, User, UserNamespace, Writable,
 };
 use specs::id::{Generation, Key, ProcessName, VolumeName};
-use specs::units::{Bytes, MilliCpu, Millis, Secret, Signal};
+use specs::units::{Bytes, Inodes, MilliCpu, Millis, Secret, Signal};
 
 /// The containers there may be.
 pub(crate) const KEYS: [&str; 4] = ["web", "db", "job", "old"];
@@ -98,6 +98,7 @@ pub(crate) fn plain(key: &Key, generation: u64) -> Desired {
             rootfs: Rootfs {
                 directory: "/srv/root".into(),
                 writable: Writable::Ephemeral,
+                bound: None,
             },
             hostname: key.to_string(),
             network: Network::None,
@@ -133,6 +134,7 @@ pub(crate) fn plain(key: &Key, generation: u64) -> Desired {
             cpu_set: None,
             pids: Some(64),
         },
+        disk: None,
         ports: Vec::new(),
         egress: Egress::default(),
         names: None,
@@ -179,6 +181,7 @@ pub(crate) fn any(rng: &mut Rng, key: &Key, generation: u64) -> Desired {
         });
     }
     limits(rng, &mut desired.limits);
+    disk(rng, &mut desired, generation);
     files(rng, &mut desired.files);
     processes(rng, &mut desired.processes);
     for other in KEYS {
@@ -213,6 +216,16 @@ fn network(rng: &mut Rng, desired: &mut Desired) {
             }
         }
         _ => {}
+    }
+}
+
+/// An image is never made smaller, so a later limit is never lower.
+fn disk(rng: &mut Rng, desired: &mut Desired, generation: u64) {
+    let rootfs = &mut desired.container.rootfs;
+    if rootfs.writable != Writable::None && rng.below(3) == 0 {
+        let inodes = [None, Some(Inodes(1000))][rng.index(2)];
+        rootfs.bound = Some(Bound { inodes });
+        desired.disk = Some(Bytes(((16 + generation) << 20) + 100));
     }
 }
 
