@@ -92,6 +92,8 @@ pub struct Ceilings {
     pub cpu: Option<MilliCpu>,
     /// Tasks.
     pub pids: Option<u32>,
+    /// Bytes written into the root.
+    pub disk: Option<Bytes>,
 }
 
 impl Default for Policy {
@@ -193,6 +195,7 @@ impl Grant {
                 memory_low: limits.memory_low,
                 cpu: limits.cpu,
                 pids: limits.pids,
+                disk: limits.disk,
             },
             defaults: self.defaults,
         }

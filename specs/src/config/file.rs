@@ -273,6 +273,8 @@ pub(crate) struct CeilingsFile {
     /// Most tasks.
     #[schemars(range(min = 2, max = 4_194_304))]
     pub(crate) pids: Option<u32>,
+    /// Most bytes that may be written into a root; a root that is not written needs no limit.
+    pub(crate) disk: Option<Bytes>,
 }
 
 impl ConfigFile {

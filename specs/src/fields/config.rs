@@ -105,4 +105,5 @@ static CEILINGS: &[Field] = &[
     one("memoryLow", SIZE).default("none"),
     one("cpu", CPU).default("none"),
     one("pids", Type::Integer(2, 4_194_304)).default("none"),
+    one("disk", DISK_SIZE).default("none"),
 ];

@@ -6,7 +6,7 @@ use crate::fields::is_below;
 use crate::parse::faults::Fault;
 use crate::parse::{Located, Places};
 use crate::resolve::{PIDS_DEFAULT, capability};
-use crate::spec::{NetworkMode, Security, Spec, UserNamespace};
+use crate::spec::{NetworkMode, Security, Spec, UserNamespace, Writable};
 use crate::units::Ports;
 
 /// Host directories that no root file system lies in: they hold secrets, devices, or the
@@ -225,6 +225,10 @@ impl Check<'_> {
         self.limit("memoryLow", limits.memory_low.or(zero), ceiling.memory_low);
         self.limit("cpu", limits.cpu.or(fallback.cpu), ceiling.cpu);
         self.limit("pids", Some(pids), ceiling.pids);
+        if self.located.spec.spec.rootfs.writable != Some(Writable::None) {
+            let asked = limits.disk.map(|disk| disk.bytes);
+            self.limit("disk.bytes", asked, ceiling.disk);
+        }
     }
 
     fn limit<T>(&mut self, field: &str, asked: Option<T>, ceiling: Option<T>)

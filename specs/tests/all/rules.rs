@@ -78,6 +78,8 @@ const CASES: &[Case] = cases! {
         PolicyLimit, "200m";
     "limits.pids": "limits: {pids: 20}", "limits: {pids: 10}", "limits: {pids: 20}",
         PolicyLimit, "20";
+    "limits.disk": "limits: {disk: {bytes: 2Gi}}", "limits: {disk: 1Gi}", "limits: {disk: 2Gi}",
+        PolicyLimit, "2Gi";
 };
 
 /// Every field below a mapping of the schema that holds no further field.
