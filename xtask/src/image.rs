@@ -38,6 +38,8 @@ const NET_MODULES: [&str; 11] = [
     "nf_log_syslog",
     "nf_conntrack_netlink",
 ];
+/// What images are mounted with.
+const DISK_MODULES: [&str; 1] = ["loop"];
 const DISK_BYTES: u64 = 512 << 20;
 const APPLETS: [&str; 6] = ["sh", "sleep", "echo", "cat", "true", "sync"];
 
@@ -148,8 +150,8 @@ fn needs(module: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Makes the disk: busybox, the two programs with the libraries they need, a small root, and
-/// the modules of the network.
+/// Makes the disk: busybox, the two programs and `mkfs.ext4` with the libraries they need, a
+/// small root, and the modules of the network and of images.
 pub(crate) fn disk(place: &Path, programs: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let tree = place.join("disk");
     again(&tree)?;
@@ -163,16 +165,24 @@ pub(crate) fn disk(place: &Path, programs: &Path, kernel: &Kernel) -> Result<Pat
     for name in ["reconciler", "reconciler-shim"] {
         copy(&programs.join(name), &tree.join("bin").join(name))?;
     }
-    let needed = said(Command::new("ldd").arg(programs.join("reconciler")))?;
+    make(&tree.join("usr/sbin"))?;
+    copy(Path::new(E2FSPROGS.file), &tree.join("usr/sbin/mkfs.ext4"))?;
+    let needed = said(
+        Command::new("ldd")
+            .arg(programs.join("reconciler"))
+            .arg(E2FSPROGS.file),
+    )?;
     for word in needed
         .split_whitespace()
-        .filter(|word| word.starts_with('/'))
+        // With more than one program each has its own name before a colon.
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
     {
         let inside = tree.join(word.trim_start_matches('/'));
         make(inside.parent().context("a library has a folder")?)?;
         copy(Path::new(word), &inside)?;
     }
     net_modules(kernel, &tree.join("lib/net"))?;
+    modules(kernel, &DISK_MODULES, &tree.join("lib/disk"))?;
     container_root(&tree.join("srv/rootfs"))?;
     let image = place.join("disk.img");
     format(&image, &tree, DISK_BYTES)?;
@@ -180,12 +190,16 @@ pub(crate) fn disk(place: &Path, programs: &Path, kernel: &Kernel) -> Result<Pat
 }
 
 /// Puts the modules of the network into a directory, in the order they are loaded in.
-pub(crate) fn net_modules(kernel: &Kernel, modules: &Path) -> Result<()> {
-    make(modules)?;
-    for (at, module) in with_needs(kernel, &NET_MODULES)?.iter().enumerate() {
+pub(crate) fn net_modules(kernel: &Kernel, place: &Path) -> Result<()> {
+    modules(kernel, &NET_MODULES, place)
+}
+
+fn modules(kernel: &Kernel, wanted: &[&str], place: &Path) -> Result<()> {
+    make(place)?;
+    for (at, module) in with_needs(kernel, wanted)?.iter().enumerate() {
         let name = module.file_name().context("a module has a name")?;
         let name = format!("{at:02}-{}", name.to_string_lossy());
-        copy(module, &modules.join(name))?;
+        copy(module, &place.join(name))?;
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ struct Plan {
     longest: Duration,
 }
 
-const PLANS: [Plan; 5] = [
+const PLANS: [Plan; 6] = [
     Plan {
         name: "v2",
         about: "cgroup version 2 alone, classic assembly of the root, raised hard limits",
@@ -52,17 +52,24 @@ const PLANS: [Plan; 5] = [
         longest: BOOT_MAX,
     },
     Plan {
+        name: "disk",
+        about: "a root in an image that grows under its processes",
+        same_disk: false,
+        checks: 14,
+        longest: BOOT_MAX,
+    },
+    Plan {
         name: "before",
         about: "a host that loses its power",
         same_disk: false,
-        checks: 3,
+        checks: 5,
         longest: BOOT_MAX,
     },
     Plan {
         name: "after",
         about: "the same host, started again",
         same_disk: true,
-        checks: 6,
+        checks: 8,
         longest: BOOT_MAX,
     },
 ];
