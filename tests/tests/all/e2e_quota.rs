@@ -4,8 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::eventually::{eventually, until};
+use tests::host::signal;
 use tests::world::{SOON, World};
 
 /// A container that may write little, and changes nothing by itself.
@@ -265,5 +267,73 @@ fn a_persistent_root_that_was_made_without_a_limit_is_not_hidden_by_one() {
         .join(world.instance())
         .join("persistent/box/upper/kept");
     assert_eq!(fs::read_to_string(upper).expect("the data"), "one\n");
+    world.finish();
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_no_image_and_no_device() {
+    let mut world = World::new();
+    for delay_ms in [0_u64, 5, 10, 20, 40, 80, 160] {
+        world.spawn();
+        until("the socket", SOON, || {
+            world.cli(&["version"]).status.success()
+        });
+        world.write("box.yaml", BOXED);
+        // The moment is what varies; the outcome may not.
+        std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+        world.kill9();
+        world.start();
+        world.wait_phase("box", "Running");
+        full(&world, "box", "cat /dev/zero > /tmp/full");
+        assert_eq!((images(&world).len(), devices(&world).len()), (1, 1));
+        world.remove("box.yaml");
+        std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+        world.kill9();
+        world.start();
+        world.wait_gone("box");
+        assert_eq!(images(&world), Vec::<PathBuf>::new());
+        until("the device to go", SOON, || devices(&world).is_empty());
+        world.kill9();
+    }
+    world.finish();
+}
+
+#[test]
+fn an_image_outlives_inits_and_supervisors_and_is_never_on_two_devices() {
+    let mut world = World::new();
+    world.start();
+    let kept = BOXED.replace("busybox}", "busybox, writable: persistent}");
+    world.write("box.yaml", &kept);
+    world.wait_phase("box", "Running");
+    for round in 0..4 {
+        well(&world, "box", &format!("echo {round} >> /kept"));
+        let lives = fs::read_dir(world.path("run").join(world.instance())).expect("list lives");
+        let id = lives
+            .flatten()
+            .find_map(|life| {
+                let file = ["shim.id", "init.id"][round % 2];
+                fs::read_to_string(life.path().join(file)).ok()
+            })
+            .expect("a life");
+        let pid: u64 = id
+            .split(' ')
+            .next()
+            .and_then(|pid| pid.parse().ok())
+            .expect("a pid");
+        let app = world.pid("box", "app");
+        signal(pid, Signal::SIGKILL);
+        eventually("the container to go on", SOON, || {
+            let status = world.status("box");
+            let is_new = round % 2 == 0 || world.pid("box", "app") != app;
+            if is_new && status["phase"] == "Running" && world.condition(&status, "Settled") {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        });
+        assert_eq!(devices(&world).len(), 1);
+        let lines = well(&world, "box", "wc -l < /kept");
+        assert_eq!(lines.trim(), (round + 1).to_string());
+    }
     world.finish();
 }
