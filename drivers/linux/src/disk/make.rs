@@ -72,7 +72,13 @@ pub(crate) fn make(
         .open(&partial)
         .during(what)?;
     file.set_len(wanted.bytes / BLOCK * BLOCK).during(what)?;
-    run(program, &arguments(wanted, &seed, &partial), leaf, deadline)?;
+    let made = run(program, &arguments(wanted, &seed, &partial), leaf, deadline);
+    if made.is_err() {
+        // Nobody may come back for it: a persistent root may be wanted without a limit next.
+        let _discarded = std::fs::remove_file(&partial);
+        let _cleared = clear(&seed);
+    }
+    made?;
     let found = Superblock::read(&file).during(what)?;
     if found.bytes() != wanted.bytes / BLOCK * BLOCK {
         return Err(retry(what(), "it has another size than was asked for"));
