@@ -223,6 +223,7 @@ fn a_persistent_root_in_an_image_keeps_what_is_in_it() {
     until("the new life", SOON, || {
         text(&shell(&world, "box", "hostname")).trim() == "other"
     });
+    world.wait_phase("box", "Running");
     let look = "stat -c %U /kept; cat /kept";
     assert_eq!(well(&world, "box", look), "app\none\n");
     full(&world, "box", "cat /dev/zero > /full");
@@ -237,12 +238,14 @@ fn a_persistent_root_in_an_image_keeps_what_is_in_it() {
     assert_eq!(well(&world, "box", look), "app\none\n");
     assert_eq!(devices(&world).len(), 1);
     // Without a limit it stays in its image: nothing is copied behind anybody's back.
+    let limited = world.status("box")["pid"].clone();
     let unlimited = kept.replace(", disk: {bytes: 32Mi, inodes: 500}", "");
     world.write("box.yaml", &unlimited);
     until("the new life", SOON, || {
         let status = world.status("box");
-        status["generation"] == status["observedGeneration"] && world.condition(&status, "Settled")
+        status["pid"] != limited && status["phase"] == "Running"
     });
+    world.wait_phase("box", "Running");
     assert_eq!(well(&world, "box", look), "app\none\n");
     assert_eq!(world.status("box")["disk"]["limitBytes"], 32 << 20);
     world.finish();
