@@ -28,8 +28,9 @@ fn main() -> Result<()> {
             let mut out = std::io::stdout().lock();
             writeln!(out, "stamp={}", at.as_nanos())?;
             out.flush()?;
-            while rest == ["stay"] {
-                std::thread::sleep(Duration::from_secs(3600));
+            if rest == ["stay"] {
+                // Until it is killed.
+                std::thread::sleep(Duration::MAX);
             }
             Ok(())
         }

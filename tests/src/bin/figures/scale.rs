@@ -10,6 +10,7 @@ use tests::world::{World, bin};
 
 use super::clock::{ms, now, used_by, wait};
 use super::ours::{Places, SOON, STAY, first_instruction, get, memory, spec, supervisors, world};
+use super::single::memory_file;
 use super::stats::{Figure, Series, Target};
 
 /// Bound for all containers.
@@ -103,9 +104,11 @@ fn settled(world: &World, count: usize) {
     wait("all containers to be settled", LONG, || {
         std::thread::sleep(Duration::from_millis(50));
         let list = get(world, "/v1/containers")?;
-        let all = list["containers"].as_array()?;
+        let all = list.get("containers")?.as_array()?;
         let is_settled = |view: &&Value| {
-            view["status"]["phase"] == "Running" && world.condition(&view["status"], "Settled")
+            let status = view.get("status").unwrap_or(&Value::Null);
+            let is_running = status.get("phase").is_some_and(|phase| phase == "Running");
+            is_running && world.condition(status, "Settled")
         };
         let settled = all.iter().filter(is_settled).count();
         (settled == count && all.len() == count).then_some(())
@@ -159,17 +162,19 @@ fn quiet(world: &World, rounds: usize) -> Vec<Figure> {
         sweep.add(ms(used_by(pid) - used));
     }
     let mut wake = Series::new("reconciler");
+    let limit = memory_file(world, "n1");
+    let same = fs::read(&limit).expect("read a limit");
     for _ in 0..rounds {
         let used = used_by(pid);
-        assert!(world.cli(&["sync", "n1"]).status.success());
+        fs::write(&limit, &same).expect("write a limit");
         std::thread::sleep(Duration::from_millis(50));
         wake.add(ms(used_by(pid) - used) * 1000.0);
     }
     let helpers = supervisors(world);
     let total: f64 = helpers.iter().map(|pid| memory(*pid, "Pss:")).sum();
-    let containers = world.json(&["status", "-o", "json"])["containers"]
-        .as_array()
-        .map_or(1, Vec::len);
+    let list = get(world, "/v1/containers").unwrap_or_default();
+    let list = list.get("containers").and_then(Value::as_array);
+    let containers = list.map_or(1, Vec::len);
     let one = |value| Series::one("reconciler", value);
     vec![
         Figure::new("idle: share of one core", "%", one(share * 100.0))
@@ -193,9 +198,9 @@ fn quiet(world: &World, rounds: usize) -> Vec<Figure> {
             sweep,
         )
         .target(Target::Most(50, 50.0)),
-        Figure::new("`sync NAME`: one settled container", "us of CPU", wake)
+        Figure::new("one wake-up, one settled container", "us of CPU", wake)
             .target(Target::Most(50, 100.0))
-            .note("the answer to the client included"),
+            .note("the limit it has is written to its cgroup again"),
     ]
 }
 
@@ -209,7 +214,7 @@ fn restarted(world: &mut World, rounds: usize) -> Vec<Figure> {
         world.spawn();
         wait("the daemon to be ready", LONG, || {
             let version = get(world, "/v1/version")?;
-            (version["ready"] == true).then_some(())
+            is_ready(&version).then_some(())
         });
         ready.add(ms(now() - asked));
     }
@@ -231,15 +236,20 @@ fn restarted(world: &mut World, rounds: usize) -> Vec<Figure> {
     ]
 }
 
+fn is_ready(version: &Value) -> bool {
+    version.get("ready").is_some_and(|ready| ready == true)
+}
+
 /// Pid of each container's process.
 fn processes(world: &World) -> BTreeMap<String, u64> {
     let list = get(world, "/v1/containers").expect("an answer");
-    let all = list["containers"].as_array().expect("containers");
-    all.iter()
+    let all = list.get("containers").and_then(Value::as_array);
+    all.expect("containers")
+        .iter()
         .filter_map(|view| {
-            let status = &view["status"];
-            let pid = status["processes"][0]["pid"].as_u64()?;
-            Some((status["key"].as_str()?.to_owned(), pid))
+            let pid = view.pointer("/status/processes/0/pid")?.as_u64()?;
+            let key = view.pointer("/status/key")?.as_str()?;
+            Some((key.to_owned(), pid))
         })
         .collect()
 }
@@ -256,7 +266,8 @@ fn clear(world: &World) {
         drop(world.cli(&["sync", "--allow-deletes", "100000"]));
         std::thread::sleep(Duration::from_millis(200));
         let list = get(world, "/v1/containers")?;
-        list["containers"].as_array()?.is_empty().then_some(())
+        let all = list.get("containers")?.as_array()?;
+        all.is_empty().then_some(())
     });
 }
 
@@ -269,7 +280,7 @@ pub(crate) fn empty(rounds: usize) -> Vec<Figure> {
         world.spawn();
         wait("the daemon to be ready", SOON, || {
             let version = get(&world, "/v1/version")?;
-            (version["ready"] == true).then_some(())
+            is_ready(&version).then_some(())
         });
         ready.add(ms(now() - asked));
         world.stop();

@@ -104,11 +104,12 @@ impl Lives {
         });
         self.taken.add(ms(now() - asked));
 
-        for (at, peer) in peers.iter().enumerate() {
+        let series = self.made.iter_mut().zip(&mut self.removed);
+        for (peer, (making, removing)) in peers.iter().zip(series) {
             let made = peer.make(&format!("c{round}"), STAY).expect("a container");
-            self.made[at].add(ms(made.first - made.asked));
+            making.add(ms(made.first - made.asked));
             let took = peer.remove(&made).expect("it is removed");
-            self.removed[at].add(ms(took));
+            removing.add(ms(took));
         }
     }
 
@@ -190,8 +191,8 @@ pub(crate) fn living(rounds: usize, remarks: &mut Vec<String>) -> Vec<Figure> {
                 let status = client(&world, &["exec", "web", "--", "/bin/true"]).status();
                 entered.add(ms(now() - asked));
                 assert!(status.expect("start the client").success());
-                for (at, peer) in peers.iter().enumerate() {
-                    others[at].add(ms(peer.exec(&made[at], &["/bin/true"])));
+                for ((peer, made), series) in peers.iter().zip(&made).zip(&mut others) {
+                    series.add(ms(peer.exec(made, &["/bin/true"])));
                 }
             }
             for (peer, made) in peers.iter().zip(&made) {
@@ -215,7 +216,7 @@ pub(crate) fn living(rounds: usize, remarks: &mut Vec<String>) -> Vec<Figure> {
 }
 
 /// The file of a container's memory limit, whichever version it is of.
-fn memory_file(world: &World, name: &str) -> std::path::PathBuf {
+pub(crate) fn memory_file(world: &World, name: &str) -> std::path::PathBuf {
     let groups = world.cgroups();
     let lives = groups
         .iter()
