@@ -139,7 +139,15 @@ pub(crate) fn write_word(path: &Path, word: &str) -> Result<()> {
 }
 
 /// Moves a process, 0 being this one, into a cgroup.
+///
+/// To move a whole process the kernel waits until no thread is made anywhere, which takes some
+/// ten milliseconds (`cgroup_procs_write_start`). For a thread that moves itself it does not
+/// since 5.5, and this program is one thread; version 2 has no such way.
 pub(crate) fn join_cgroup(directory: &CgroupDirectory, pid: u32) -> Result<()> {
+    let tasks = Path::new(&directory.path).join("tasks");
+    if pid == 0 && !directory.unified && write_word(&tasks, "0").is_ok() {
+        return Ok(());
+    }
     write_word(
         &Path::new(&directory.path).join("cgroup.procs"),
         &pid.to_string(),

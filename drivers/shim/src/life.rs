@@ -70,6 +70,8 @@ pub(crate) struct Life {
     pub(crate) me: Hello,
     /// Its directory.
     pub(crate) directory: PathBuf,
+    /// It began in the version 2 cgroup of shims.
+    pub(crate) born_in_place: bool,
     opened: OwnedFd,
     lock: OwnedFd,
     oom_score_before: i32,
@@ -77,7 +79,7 @@ pub(crate) struct Life {
 
 impl Life {
     /// Takes the lock of the directory; none if another shim has it.
-    pub(crate) fn take(arguments: &Arguments) -> Result<Option<Self>> {
+    pub(crate) fn take(arguments: &Arguments, born_in_place: bool) -> Result<Option<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let opened = rustix::fs::open(&arguments.directory, flags, Mode::empty())?;
         let facts = rustix::fs::fstat(&opened)?;
@@ -109,6 +111,7 @@ impl Life {
         Ok(Some(Self {
             me,
             directory,
+            born_in_place,
             opened,
             lock,
             oom_score_before: read_oom_score(),

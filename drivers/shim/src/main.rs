@@ -21,6 +21,7 @@ mod shim;
 mod spawner;
 mod sys;
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use kernel::{Clone, Cloned};
@@ -36,21 +37,33 @@ fn main() -> ExitCode {
         // Nobody reads prose of this program; the code is `EX_USAGE` of sysexits.
         return ExitCode::from(64);
     };
-    match leave_caller() {
-        Ok(true) => run(&arguments),
-        Ok(false) => ExitCode::SUCCESS,
+    match leave_caller(&arguments) {
+        Ok(Some(born_in_place)) => run(&arguments, born_in_place),
+        Ok(None) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(71),
     }
 }
 
-/// Becomes a process that is nobody's child and holds nothing of the caller. True in that
-/// process, false in the one that was called.
-fn leave_caller() -> rustix::io::Result<bool> {
+/// Becomes a process that is nobody's child and holds nothing of the caller. In that process
+/// it says whether it began in its version 2 cgroup; none in the one that was called.
+fn leave_caller(arguments: &Arguments) -> rustix::io::Result<Option<bool>> {
     if let Cloned::Parent(_) = kernel::clone(Clone::default())? {
-        return Ok(false);
+        return Ok(None);
     }
     rustix::process::setsid()?;
-    if let Cloned::Parent(_) = kernel::clone(Clone::default())? {
+    let place = shim::birthplace(arguments);
+    let there = Clone {
+        cgroup: place.as_ref().map(AsFd::as_fd),
+        ..Clone::default()
+    };
+    let (cloned, born_in_place) = match kernel::clone(there) {
+        Ok(cloned) => (cloned, place.is_some()),
+        // A kernel before 5.7, or a cgroup that takes nobody: it is moved, and says why not.
+        Err(_) => (kernel::clone(Clone::default())?, false),
+    };
+    // Before all descriptors are closed, and its number is another's.
+    drop(place);
+    if let Cloned::Parent(_) = cloned {
         kernel::exit_now(0);
     }
     kernel::close_range(3, u32::MAX, false)?;
@@ -59,10 +72,10 @@ fn leave_caller() -> rustix::io::Result<bool> {
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
-    Ok(true)
+    Ok(Some(born_in_place))
 }
 
-fn run(arguments: &Arguments) -> ExitCode {
+fn run(arguments: &Arguments, born_in_place: bool) -> ExitCode {
     let prepared = || -> rustix::io::Result<Option<Life>> {
         rustix::thread::set_name(NAME)?;
         let never = rustix::process::DumpableBehavior::NotDumpable;
@@ -70,7 +83,7 @@ fn run(arguments: &Arguments) -> ExitCode {
         rustix::process::set_child_subreaper(Some(rustix::process::Pid::INIT))?;
         rustix::process::umask(Mode::from_raw_mode(0o077));
         rustix::process::chdir("/")?;
-        Life::take(arguments)
+        Life::take(arguments, born_in_place)
     };
     let Ok(Some(life)) = prepared() else {
         return ExitCode::FAILURE;

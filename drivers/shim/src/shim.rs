@@ -25,6 +25,7 @@ use crate::link::Link;
 use crate::logs::Logs;
 use crate::processes::Processes;
 use crate::{fail, kernel};
+pub(crate) use papers::birthplace;
 use papers::{join_own_cgroups, log_directory, read_launch, without_what_was_used};
 
 /// Connections that may wait to be accepted.
@@ -96,7 +97,7 @@ impl Shim {
     pub(crate) fn launch(life: Life) -> Option<Self> {
         life.remove("failure");
         let made = read_launch(&life).and_then(|launch| {
-            join_own_cgroups(&launch)?;
+            join_own_cgroups(&launch, life.born_in_place)?;
             let made = launch::make(&life, &launch)?;
             Ok((launch, made))
         });
@@ -134,7 +135,7 @@ impl Shim {
         let launch = read_launch(&life).ok();
         if let Some(launch) = &launch {
             // The container matters more than where its shim is counted.
-            tolerate(join_own_cgroups(launch));
+            tolerate(join_own_cgroups(launch, life.born_in_place));
         }
         let exits = Exits::open(&life.directory).ok();
         let id = host::read_id(&life.directory, "init.id");
