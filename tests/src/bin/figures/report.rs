@@ -37,8 +37,11 @@ fn host() -> Vec<(&'static str, String)> {
         (false, true) => "version 1 with a tree of version 2",
         (false, false) => "version 1",
     };
+    // Without what its builder calls it.
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let kernel = kernel.split('-').next().unwrap_or_default().to_owned();
     let mut host = vec![
-        ("kernel", read("/proc/sys/kernel/osrelease")),
+        ("kernel", kernel),
         (
             "processors",
             std::thread::available_parallelism().map_or_else(|_| "?".into(), |n| n.to_string()),
