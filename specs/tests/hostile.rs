@@ -12,8 +12,10 @@ use specs::parse::parse;
 
 /// Held in every build: the parsers are optimised in all profiles (`Cargo.toml`).
 const CPU_MS_MAX: u64 = 50;
-/// What the yardstick of [`is_allowed`] costs on the machine that the promise is made for.
-const YARDSTICK_MS: u64 = 24;
+/// What the yardstick of [`is_allowed`] costs on the machine that the promise is made for. The
+/// costliest text takes 1.6 times as long on a quiet machine, and 2.3 times as long where a
+/// neighbour uses the caches: it is larger than the yardstick.
+const YARDSTICK_MS: u64 = 20;
 const MEMORY_KB_MAX: u64 = 32 * 1024;
 
 /// Processor time of this thread in milliseconds: waiting for others does not count
