@@ -73,7 +73,8 @@ pub(crate) fn birthplace(arguments: &Arguments) -> Option<OwnedFd> {
     let most = shim_proto::launch::LAUNCH_BYTES_MAX as u64;
     File::from(file).take(most).read_to_end(&mut bytes).ok()?;
     let launch = read(&bytes).ok()?;
-    let is_ours = launch.key == arguments.key && launch.incarnation == arguments.incarnation;
+    let is_ours = (&launch.instance, &launch.key, launch.incarnation)
+        == (&arguments.instance, &arguments.key, arguments.incarnation);
     let mut all = launch.shim_cgroups.iter();
     let unified = all.find(|at| at.unified && is_ours)?;
     crate::launch::open_cgroup(unified).ok()
